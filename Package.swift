@@ -1,0 +1,50 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// Warnings are errors, in Swift 6 language mode (complete concurrency checking), with explicit existentials.
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .unsafeFlags(["-warnings-as-errors", "-Xcc", "-D_GNU_SOURCE"]),
+]
+let strictC: [CSetting] = [.unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu11"])]
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "aurora",
+    products: [
+        .executable(name: "aurora", targets: ["aurora"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+    ],
+    targets: [
+        // The only C: system headers, request numbers and inline wrappers; no logic.
+        .target(name: "CLinux", cSettings: strictC),
+        // The binaries that run inside a guest (PV shim, agent), embedded by `.incbin`; `make guest` builds them.
+        .target(name: "GuestBlobs", exclude: ["README.md"], cSettings: [.headerSearchPath(".")]),
+        // Owners for descriptors, mappings, threads; epoll; typed errors.
+        .target(name: "Linux", dependencies: ["CLinux"], swiftSettings: strict),
+        // Host <-> guest agent messages, shared source with the Embedded Swift agent.
+        .target(name: "AgentProtocol", swiftSettings: strict),
+        .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
+        .target(name: "AuroraVMM", dependencies: ["CLinux", "Linux", "GuestBlobs"], swiftSettings: strict),
+        .target(name: "Images", dependencies: ["Linux", "CLinux"], swiftSettings: strict),
+        .executableTarget(
+            name: "aurora",
+            dependencies: [
+                "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
+                .product(name: "FlyingFox", package: "FlyingFox"),
+            ],
+            swiftSettings: strict),
+        .testTarget(name: "LinuxTests", dependencies: ["Linux"], swiftSettings: strict),
+        .testTarget(name: "AuroraVMMTests", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
+        .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "AgentClient"], swiftSettings: strict),
+        .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,3 @@
+import Testing
+@testable import Images
+@Suite struct ImagesTests { @Test func placeholder() {} }
