@@ -1,6 +1,8 @@
 internal import CLinux
 
-/// An eventfd: a counter that one side raises and the other side waits for. Safe to share between threads.
+/// An eventfd: a counter that one side raises and the other side waits for.
+///
+/// Safe to share between threads.
 public final class EventDescriptor: Sendable {
     private let descriptor: OwnedDescriptor
 

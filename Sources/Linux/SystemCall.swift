@@ -11,19 +11,33 @@ public struct Errno: Error, Hashable, Sendable, RawRepresentable, CustomStringCo
     /// The kernel's text for the number, for example "No such file or directory".
     public var description: String { String(cString: strerror(rawValue)) }
 
+    /// `EINTR`: a signal arrived first.
     public static let interrupted = Errno(rawValue: EINTR)
+    /// `EAGAIN`: nothing can be done without waiting.
     public static let wouldBlock = Errno(rawValue: EAGAIN)
+    /// `EPERM`: the operation needs a privilege.
     public static let notPermitted = Errno(rawValue: EPERM)
+    /// `EACCES`: the file or device may not be used by this user.
     public static let accessDenied = Errno(rawValue: EACCES)
+    /// `ENOENT`: no such file.
     public static let noEntry = Errno(rawValue: ENOENT)
+    /// `EEXIST`: there is such a file already.
     public static let exists = Errno(rawValue: EEXIST)
+    /// `ENOSPC`: the disk is full.
     public static let noSpace = Errno(rawValue: ENOSPC)
+    /// `EINVAL`: the kernel does not accept an argument.
     public static let invalidArgument = Errno(rawValue: EINVAL)
+    /// `EPIPE`: the reader has gone.
     public static let brokenPipe = Errno(rawValue: EPIPE)
+    /// `ENOMEM`: the kernel has no memory for it.
     public static let noMemory = Errno(rawValue: ENOMEM)
+    /// `EIO`: a device failed.
     public static let inputOutput = Errno(rawValue: EIO)
+    /// `ECONNREFUSED`: nobody listens.
     public static let connectionRefused = Errno(rawValue: ECONNREFUSED)
+    /// `ECONNRESET`: the peer broke the connection.
     public static let connectionReset = Errno(rawValue: ECONNRESET)
+    /// `ETIMEDOUT`: no answer in time.
     public static let timedOut = Errno(rawValue: ETIMEDOUT)
 }
 
@@ -31,7 +45,9 @@ public struct Errno: Error, Hashable, Sendable, RawRepresentable, CustomStringCo
 public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The operation in words a user can place, for example "open".
     public let operation: String
-    /// What the operation was on: a path, a device, a descriptor's role. May be empty.
+    /// What the operation was on: a path, a device, a descriptor's role.
+    ///
+    /// May be empty.
     public let subject: String
     /// The kernel's answer.
     public let errno: Errno

@@ -19,7 +19,9 @@ final class DirtyBitmap: @unchecked Sendable {
         words.deallocate()
     }
 
-    /// Sets the bits of the pages that `count` bytes from `offset` touch. The range has been checked by the caller.
+    /// Sets the bits of the pages that `count` bytes from `offset` touch.
+    ///
+    /// The range has been checked by the caller.
     @inline(__always)
     func mark(offset: Int, count: Int) {
         guard count > 0 else { return }

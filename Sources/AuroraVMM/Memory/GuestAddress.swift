@@ -1,5 +1,7 @@
-/// An address in the guest-physical address space. Everything a guest says about addresses is hostile, so arithmetic
-/// is checked: `advanced(by:)` answers nil instead of wrapping.
+/// An address in the guest-physical address space.
+///
+/// Everything a guest says about addresses is hostile, so arithmetic is checked: `advanced(by:)` answers nil instead of
+/// wrapping.
 public struct GuestAddress: RawRepresentable, Hashable, Comparable, Sendable, Codable, CustomStringConvertible {
     /// Bytes from the start of the guest-physical address space.
     public var rawValue: UInt64
@@ -16,6 +18,7 @@ public struct GuestAddress: RawRepresentable, Hashable, Comparable, Sendable, Co
         return overflow ? nil : GuestAddress(sum)
     }
 
+    /// Orders addresses by their number.
     public static func < (left: GuestAddress, right: GuestAddress) -> Bool { left.rawValue < right.rawValue }
 
     /// The address in hexadecimal.

@@ -106,7 +106,8 @@ public final class GuestMemory: @unchecked Sendable {
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     @inline(__always)
-    public func load<Value: FixedWidthInteger>(_ address: GuestAddress, as type: Value.Type = Value.self) throws(GuestMemoryError) -> Value {
+    public func load<Value: FixedWidthInteger>(_ address: GuestAddress, as type: Value.Type = Value.self) throws(GuestMemoryError) -> Value
+    {
         let (region, offset) = try locate(address, MemoryLayout<Value>.size)
         return Value(littleEndian: (regions[region].mapping.base + offset).loadUnaligned(as: Value.self))
     }
@@ -121,8 +122,9 @@ public final class GuestMemory: @unchecked Sendable {
         regions[region].dirty.mark(offset: offset, count: MemoryLayout<Value>.size)
     }
 
-    /// The host address of a checked range, for `preadv`, `readv` and the like in the lowest layer only. The caller
-    /// must call `markDirty` after the kernel wrote through it, and must not keep it beyond the call.
+    /// The host address of a checked range, for `preadv`, `readv` and the like in the lowest layer only.
+    ///
+    /// The caller must call `markDirty` after the kernel wrote through it, and must not keep it beyond the call.
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     func pointer(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
