@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Registers the virtio-mmio devices of an Aurora guest.
+ *
+ * Debian's kernels are built without CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES, and a Xen-PV kernel has neither ACPI tables
+ * nor an IOAPIC that could describe the devices. So the monitor names them in one module parameter,
+ *
+ *     devices=BASE:SOURCE[,BASE:SOURCE...]
+ *
+ * BASE is the guest-physical address of a 4 KiB virtio-mmio register window. SOURCE is where its interrupts come from:
+ * in a Xen domain (pv mode) an event channel that the monitor bound before the kernel started, otherwise (hvm mode) an
+ * interrupt number. Numbers are decimal, or hexadecimal with 0x.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/err.h>
+#include <linux/ioport.h>
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <xen/events.h>
+#include <xen/xen.h>
+
+#define AURORA_DEVICES_MAX 64
+#define AURORA_WINDOW_SIZE 4096
+
+struct aurora_device {
+	struct platform_device *platform;
+	u64 base;
+	/* An event channel in a Xen domain, an interrupt number elsewhere. */
+	unsigned int source;
+	int irq;
+	bool bound;
+};
+
+static struct aurora_device registered[AURORA_DEVICES_MAX];
+static unsigned int registered_count;
+
+static char *devices;
+module_param(devices, charp, 0444);
+MODULE_PARM_DESC(devices, "BASE:SOURCE[,BASE:SOURCE...]: virtio-mmio windows and their event channels or interrupts");
+
+/* Reads "BASE:SOURCE" from text, which it modifies. */
+static int aurora_parse(char *text, struct aurora_device *device)
+{
+	char *source = strchr(text, ':');
+	int error;
+
+	if (!source)
+		return -EINVAL;
+	*source++ = '\0';
+	error = kstrtou64(text, 0, &device->base);
+	if (!error)
+		error = kstrtouint(source, 0, &device->source);
+	if (error)
+		return error;
+	if (!device->source || !IS_ALIGNED(device->base, AURORA_WINDOW_SIZE) || device->base > U64_MAX - AURORA_WINDOW_SIZE)
+		return -ERANGE;
+	return 0;
+}
+
+/* A window or a source that two devices share would make either unusable, so a second use is refused. */
+static bool aurora_is_taken(const struct aurora_device *device)
+{
+	unsigned int i;
+
+	for (i = 0; i < registered_count; i++)
+		if (registered[i].base == device->base || registered[i].source == device->source)
+			return true;
+	return false;
+}
+
+/* Finds the Linux interrupt of a device's source. */
+static int aurora_bind(struct aurora_device *device)
+{
+	int irq, error;
+
+	if (!xen_domain()) {
+		device->irq = device->source;
+		return 0;
+	}
+	/* Somebody else's channel (timer, console) must not be taken over: bind_evtchn_to_irq() would only warn. */
+	if (device->source >= xen_evtchn_nr_channels() || (int)irq_from_evtchn(device->source) > 0)
+		return -EBUSY;
+	irq = bind_evtchn_to_irq(device->source);
+	if (irq < 0)
+		return irq;
+	device->irq = irq;
+	device->bound = true;
+	/* Only a reference-counted channel can be given back without a handler, see aurora_unbind(). */
+	error = evtchn_make_refcounted(device->source);
+	if (error)
+		pr_warn("event channel %u cannot be given back: error %d\n", device->source, error);
+	return 0;
+}
+
+static void aurora_unbind(struct aurora_device *device)
+{
+	if (device->bound)
+		evtchn_put(device->source);
+	device->bound = false;
+}
+
+static int aurora_register(struct aurora_device *device)
+{
+	struct resource resources[] = {
+		DEFINE_RES_MEM(device->base, AURORA_WINDOW_SIZE),
+		DEFINE_RES_IRQ(device->irq),
+	};
+
+	device->platform = platform_device_register_simple("virtio-mmio", registered_count, resources, ARRAY_SIZE(resources));
+	return PTR_ERR_OR_ZERO(device->platform);
+}
+
+static int aurora_add(char *text)
+{
+	struct aurora_device device = {};
+	int error;
+
+	if (registered_count == AURORA_DEVICES_MAX)
+		return -E2BIG;
+	error = aurora_parse(text, &device);
+	if (error)
+		return error;
+	if (aurora_is_taken(&device))
+		return -EEXIST;
+	error = aurora_bind(&device);
+	if (error)
+		return error;
+	error = aurora_register(&device);
+	if (error) {
+		aurora_unbind(&device);
+		return error;
+	}
+	registered[registered_count++] = device;
+	return 0;
+}
+
+/* Takes the devices away in the reverse order: the driver frees the interrupt before its channel is given back. */
+static void aurora_remove_all(void)
+{
+	while (registered_count) {
+		struct aurora_device *device = &registered[--registered_count];
+
+		platform_device_unregister(device->platform);
+		aurora_unbind(device);
+	}
+}
+
+static int __init aurora_init(void)
+{
+	char *copy, *rest, *entry;
+	int error = 0;
+
+	if (!devices || !*devices) {
+		pr_err("no devices given: the parameter devices=BASE:SOURCE[,...] is missing\n");
+		return -EINVAL;
+	}
+	copy = kstrdup(devices, GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
+	rest = copy;
+	while ((entry = strsep(&rest, ","))) {
+		error = aurora_add(entry);
+		if (error) {
+			/* strsep() and the parser cut the entry; its position still says which one it is. */
+			pr_err("cannot add device %u of devices=%s: error %d\n", registered_count, devices, error);
+			aurora_remove_all();
+			break;
+		}
+	}
+	kfree(copy);
+	return error;
+}
+
+static void __exit aurora_exit(void)
+{
+	aurora_remove_all();
+}
+
+module_init(aurora_init);
+module_exit(aurora_exit);
+
+MODULE_DESCRIPTION("virtio-mmio devices of an Aurora guest");
+MODULE_LICENSE("GPL");
