@@ -4,34 +4,10 @@
 #   fetch.sh resolve            prints the release and the packages, one "NAME VERSION" a line, and downloads nothing
 #   fetch.sh fetch DIRECTORY    fills DIRECTORY: release, packages, root/ (the unpacked packages)
 #
-# Nothing is installed and root is not needed. The host's own apt configuration says where packages come from; apt checks
-# their signatures. When the host's package lists are missing or stale, private lists are fetched below DIRECTORY.
-# Exit status: 0 done, 2 bad arguments, 3 no kernel package found, 4 download failed.
+# When the host's package lists are missing or stale, private lists are fetched below DIRECTORY. Exit statuses: apt.sh.
 set -eu
-LC_ALL=C
-export LC_ALL
-
+. "$(dirname "$0")/../apt.sh"
 series=6.1
-apt_options="-qq -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0"
-
-fail() {
-    status=$1
-    shift
-    echo "$*" >&2
-    exit "$status"
-}
-
-# Package lists of our own, for hosts where `apt-get update` never ran or ran long ago.
-use_private_lists() {
-    mkdir -p "$1/apt/lists/partial" "$1/apt/cache/archives/partial"
-    apt_options="$apt_options -o Dir::State::Lists=$1/apt/lists -o Dir::Cache=$1/apt/cache"
-    echo "fetching package lists" >&2
-    apt-get $apt_options update >&2 || fail 4 "apt-get update failed: check the network and the apt sources of this host"
-}
-
-candidate() {
-    apt-cache $apt_options policy "$1" | sed -n 's/^  Candidate: //p'
-}
 
 # Sets release and packages. The headers must be of exactly the kernel's version, or the module would not load.
 resolve() {

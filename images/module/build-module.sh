@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds aurora.ko against unpacked Debian kernel headers, without installing them and without root.
 #
-#   build.sh ROOT RELEASE SOURCE OUTPUT    ROOT holds the unpacked header packages, SOURCE aurora.c and Makefile
+#   build-module.sh ROOT RELEASE SOURCE OUTPUT    ROOT holds the unpacked header packages, SOURCE aurora.c and Kbuild
 #
 # Exit status: 0 done, 2 bad arguments, 3 a tool is missing, else make's.
 set -eu
@@ -9,7 +9,7 @@ LC_ALL=C
 export LC_ALL
 
 [ $# -eq 4 ] || {
-    echo "usage: build.sh ROOT RELEASE SOURCE OUTPUT" >&2
+    echo "usage: build-module.sh ROOT RELEASE SOURCE OUTPUT" >&2
     exit 2
 }
 root=$(cd "$1" && pwd)
@@ -26,7 +26,7 @@ done
 echo "include $common/Makefile" >"$headers/Makefile"
 build=$(mktemp -d "$root/module-XXXXXX")
 cp "$3/aurora.c" "$build/aurora.c"
-cp "$3/Makefile" "$build/Makefile"
+cp "$3/Kbuild" "$build/Kbuild"
 make -C "$headers" M="$build" modules >&2
 # Debug information is four fifths of the file, and it would travel in every guest's initramfs.
 strip --strip-debug -o "$4" "$build/aurora.ko"

@@ -1,0 +1,91 @@
+#!/bin/sh
+# Builds a root file system of Debian packages as one raw ext4 file.
+#
+#   build-image.sh DIRECTORY SIZE [PACKAGE...]    fills DIRECTORY: root.ext4 (sparse, SIZE bytes), packages
+#
+# packages lists what is installed, one "NAME VERSION" a line. Root uses mmdebstrap's root mode; an ordinary user its
+# unshare mode, and fakeroot to keep the owners of files. The result depends on the state of the archive and on the
+# arguments; the time stamps of the ext4 file do not repeat. Exit statuses: apt.sh; 5 mmdebstrap failed, 6 mke2fs failed.
+set -eu
+. "$(dirname "$0")/../apt.sh"
+umask 022
+suite=bookworm
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+[ $# -ge 2 ] || fail 2 "usage: build-image.sh DIRECTORY SIZE [PACKAGE...]"
+directory=$(cd "$1" && pwd)
+size=$2
+shift 2
+need mmdebstrap mmdebstrap
+need mke2fs e2fsprogs
+[ -r "$keyring" ] || fail 3 "$keyring is missing on this host: apt-get install debian-archive-keyring"
+
+# The host's sources of this Debian release and nothing else it may have (third-party repositories, other releases).
+debian_sources() {
+    apt-get $apt_options indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT) # $(ORIGIN)' "Created-By: Packages" |
+        grep -E "^deb [^ ]+ $suite(-updates|-security)? .* # Debian\$" | sed 's/ # Debian$//' | sort -u
+}
+
+sources=$(debian_sources || true)
+if [ -z "$sources" ]; then
+    use_private_lists "$directory"
+    sources=$(debian_sources || true)
+    [ -n "$sources" ] || fail 3 "the apt sources of this host name no Debian $suite archive"
+fi
+
+# Every file is dated no later than the archive itself, so that two builds from one state agree.
+lists=$(apt-config $apt_options shell lists Dir::State::lists/d | sed "s/^lists='//; s/'\$//")
+SOURCE_DATE_EPOCH=$(sed -n 's/^Date: //p' "$lists"*"$suite"*_InRelease 2>/dev/null |
+    while read -r date; do date -d "$date" +%s; done | sort -n | tail -n 1)
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
+
+mode=root
+as_owner=
+if [ "$(id -u)" -ne 0 ]; then
+    need fakeroot fakeroot
+    need newuidmap uidmap
+    grep -q "^$(id -un):" /etc/subuid || fail 3 "user $(id -un) has no sub-ids in /etc/subuid: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), or run as root"
+    mode=unshare
+    as_owner=fakeroot
+else
+    # Beside the result: a full disk is then found, and cleaned up, in one place. (Other users' name spaces may not look in.)
+    TMPDIR=$directory
+    export TMPDIR
+fi
+
+include=$(IFS=,; echo "$*")
+proxy=$(apt-config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
+echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring="$keyring" \
+    ${include:+--include="$include"} ${proxy:+--aptopt="$proxy"} \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/locale/locale.alias' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --dpkgopt='path-exclude=/usr/share/lintian/*' --dpkgopt='path-exclude=/usr/share/bug/*' \
+    "$suite" "$directory/root.tar" - >&2 || fail 5 "mmdebstrap failed"
+
+# One fakeroot session: owners that tar restores have to be the ones mke2fs reads.
+mkdir "$directory/root"
+export directory size
+$as_owner sh -eu <<'SESSION' || fail 6 "cannot make the ext4 file"
+tar -C "$directory/root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$directory/root.tar"
+rm "$directory/root.tar"
+chmod 755 "$directory/root"
+cd "$directory/root"
+echo aurora >etc/hostname
+printf '127.0.0.1 localhost\n127.0.1.1 aurora\n::1 localhost ip6-localhost ip6-loopback\n' >etc/hosts
+# The host's end of the group's private link; see the network of a group in the design notes.
+rm -f etc/resolv.conf
+echo "nameserver 172.30.0.1" >etc/resolv.conf
+mkdir -p proc sys dev run tmp
+chmod 1777 tmp
+dpkg-query --admindir=var/lib/dpkg -W -f '${Package} ${Version}\n' >"$directory/packages"
+# The same contents get the same UUID, so that a rebuild that changes nothing also looks like nothing changed.
+uuid=$(sha256sum "$directory/packages" | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/')
+find . -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+truncate -s "$size" "$directory/root.ext4"
+# No reserved blocks; a small journal, as every block it cycles through is a block of every checkpoint. The discard that
+# mke2fs does first leaves holes, so that the guest's kernel has no inode tables to zero in the background.
+E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -F -t ext4 -b 4096 -m 0 -J size=16 -U "$uuid" \
+    -E "hash_seed=$uuid,root_owner=0:0,lazy_journal_init=1" -L aurora -d "$directory/root" "$directory/root.ext4"
+SESSION
+rm -rf "$directory/root" "$directory/apt"
