@@ -71,15 +71,23 @@ static inline long clinux_timerfd_settime(int fd, int flags, int64_t value_ns, i
 static inline long clinux_gettid(void) { return syscall(SYS_gettid); }
 static inline long clinux_unshare(int flags) { CLINUX_RESULT(unshare(flags)); }
 static inline long clinux_setns(int fd, int kind) { CLINUX_RESULT(setns(fd, kind)); }
-static inline long clinux_fallocate(int fd, int mode, int64_t offset, int64_t length) { CLINUX_RESULT(fallocate(fd, mode, offset, length)); }
-static inline long clinux_preadv(int fd, const struct iovec *iov, int count, int64_t offset) { CLINUX_RESULT(preadv(fd, iov, count, offset)); }
-static inline long clinux_pwritev(int fd, const struct iovec *iov, int count, int64_t offset) { CLINUX_RESULT(pwritev(fd, iov, count, offset)); }
+static inline long clinux_fallocate(int fd, int mode, int64_t offset, int64_t length) {
+    CLINUX_RESULT(fallocate(fd, mode, offset, length));
+}
+static inline long clinux_preadv(int fd, const struct iovec *iov, int count, int64_t offset) {
+    CLINUX_RESULT(preadv(fd, iov, count, offset));
+}
+static inline long clinux_pwritev(int fd, const struct iovec *iov, int count, int64_t offset) {
+    CLINUX_RESULT(pwritev(fd, iov, count, offset));
+}
 static inline long clinux_readv(int fd, const struct iovec *iov, int count) { CLINUX_RESULT(readv(fd, iov, count)); }
 static inline long clinux_writev(int fd, const struct iovec *iov, int count) { CLINUX_RESULT(writev(fd, iov, count)); }
 static inline long clinux_read(int fd, void *buffer, size_t count) { CLINUX_RESULT(read(fd, buffer, count)); }
 static inline long clinux_write(int fd, const void *buffer, size_t count) { CLINUX_RESULT(write(fd, buffer, count)); }
 static inline long clinux_pread(int fd, void *buffer, size_t count, int64_t offset) { CLINUX_RESULT(pread(fd, buffer, count, offset)); }
-static inline long clinux_pwrite(int fd, const void *buffer, size_t count, int64_t offset) { CLINUX_RESULT(pwrite(fd, buffer, count, offset)); }
+static inline long clinux_pwrite(int fd, const void *buffer, size_t count, int64_t offset) {
+    CLINUX_RESULT(pwrite(fd, buffer, count, offset));
+}
 static inline long clinux_open(const char *path, int flags, unsigned int mode) { CLINUX_RESULT(open(path, flags, mode)); }
 static inline long clinux_fcntl(int fd, int command, long argument) { CLINUX_RESULT(fcntl(fd, command, argument)); }
 static inline long clinux_flock(int fd, int operation) { CLINUX_RESULT(flock(fd, operation)); }
