@@ -35,10 +35,12 @@ let package = Package(
         .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .target(name: "AuroraVMM", dependencies: ["CLinux", "Linux", "GuestBlobs"], swiftSettings: strict),
         .target(name: "Images", dependencies: ["Linux", "CLinux"], swiftSettings: strict),
+        // Names, configuration, state and control of persistence groups; published ports; the runtime of a VMM process.
+        .target(name: "Groups", dependencies: ["AgentClient", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [
-                "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
+                "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
                 .product(name: "FlyingFox", package: "FlyingFox"),
             ],
             swiftSettings: strict),
@@ -46,6 +48,7 @@ let package = Package(
         .testTarget(name: "LinuxTests", dependencies: ["Linux"], swiftSettings: strict),
         .testTarget(name: "AuroraVMMTests", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "AgentClient"], swiftSettings: strict),
+        .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
     ]
 )

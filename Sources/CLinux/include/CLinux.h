@@ -40,6 +40,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "CLinuxSockets.h"
+
 // MARK: - System calls, each returning a result or -errno
 
 #define CLINUX_RESULT(expression)                  \

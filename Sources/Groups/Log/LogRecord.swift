@@ -1,0 +1,46 @@
+/// One line of a group's log, in the format of Kubernetes' container runtime interface, which log shippers read:
+/// `TIME STREAM TAG CONTENT`, the tag `F` for a whole line and `P` for a part of one.
+public struct LogRecord: Sendable, Hashable {
+    /// Where the program wrote to.
+    public enum Stream: String, Sendable, Hashable {
+        case stdout
+        case stderr
+    }
+
+    /// When it was received.
+    public var time: String
+    /// Where the program wrote to.
+    public var stream: Stream
+    /// Whether the line ends here; the rest of a partial line follows in a later record of the same stream.
+    public var isWhole: Bool
+    /// The bytes without the line's end.
+    public var content: [UInt8]
+
+    /// Describes a record.
+    public init(time: String, stream: Stream, isWhole: Bool, content: [UInt8]) {
+        self.time = time
+        self.stream = stream
+        self.isWhole = isWhole
+        self.content = content
+    }
+
+    /// The record as a line of the file, its end included.
+    public var line: [UInt8] { Array("\(time) \(stream.rawValue) \(isWhole ? "F" : "P") ".utf8) + content + [UInt8(ascii: "\n")] }
+
+    /// Takes apart a line of the file, given without its end; nil when it is not of this format.
+    public init?(line: some Collection<UInt8>) {
+        let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+        guard parts.count == 4, let stream = Stream(rawValue: String(decoding: parts[1], as: UTF8.self)) else { return nil }
+        switch Array(parts[2]) {
+        case [UInt8(ascii: "F")]: isWhole = true
+        case [UInt8(ascii: "P")]: isWhole = false
+        default: return nil
+        }
+        time = String(decoding: parts[0], as: UTF8.self)
+        self.stream = stream
+        content = Array(parts[3])
+    }
+
+    /// What the program wrote: the content and, for a whole line, its end.
+    public var output: [UInt8] { isWhole ? content + [UInt8(ascii: "\n")] : content }
+}

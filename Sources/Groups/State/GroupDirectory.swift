@@ -1,0 +1,124 @@
+internal import CLinux
+internal import Linux
+
+/// The files of one group.
+public struct GroupDirectory: Sendable, Hashable {
+    /// The group's name.
+    public let name: GroupName
+    /// `groups/NAME`.
+    public let path: String
+    /// The directory of the group's sockets; there only while it runs.
+    public let runtimePath: String
+
+    /// Names a group's files.
+    public init(name: GroupName, in data: DataDirectory) {
+        self.name = name
+        path = data.groupPath(name)
+        runtimePath = data.runtimePath(name)
+    }
+
+    /// What the user asked for.
+    public var configurationPath: String { "\(path)/config.json" }
+    /// What became of it.
+    public var statusPath: String { "\(path)/status.json" }
+    /// Held by the VMM process as long as it lives.
+    public var lockPath: String { "\(path)/lock" }
+    /// Output of the program.
+    public var logPath: String { "\(path)/output.log" }
+    /// Messages of the VMM process itself.
+    public var engineLogPath: String { "\(path)/engine.log" }
+    /// The guest's console.
+    public var consolePath: String { "\(path)/console.log" }
+    /// The copy-on-write layer of the root disk.
+    public var overlayPath: String { "\(path)/root.overlay" }
+    /// HTTP and JSON.
+    public var controlSocketPath: String { "\(runtimePath)/control.sock" }
+    /// The guest's vsock ports.
+    public var vsockSocketPath: String { "\(runtimePath)/vsock.sock" }
+    /// Standard input and output of the program.
+    public var attachSocketPath: String { "\(runtimePath)/attach.sock" }
+
+    /// Reads the configuration.
+    ///
+    /// - Throws: `GroupError`: `.notFound`, or `.badState` for a damaged file or another version.
+    public func configuration() throws(GroupError) -> GroupConfiguration {
+        let configuration: GroupConfiguration
+        do throws(GroupError) {
+            configuration = try StateFile.read(GroupConfiguration.self, from: configurationPath)
+        } catch where error.kind == .notFound {
+            throw GroupError(.notFound, "There is no group named \(name)", remedy: "List the groups with: aurora ps -a")
+        }
+        guard configuration.version == GroupConfiguration.currentVersion else {
+            throw GroupError(
+                .badState, "\(configurationPath) has version \(configuration.version), this program knows \(GroupConfiguration.currentVersion)",
+                remedy: "Use the version of aurora that made the group.")
+        }
+        return configuration
+    }
+
+    /// Writes the status; only the holder of the lock may.
+    ///
+    /// - Throws: `GroupError` when the file cannot be written.
+    public func write(_ status: GroupStatus) throws(GroupError) { try StateFile.write(status, to: statusPath) }
+
+    /// Whether the group's VMM process lives.
+    ///
+    /// - Throws: `GroupError` when the lock cannot be asked for.
+    public func isLive() throws(GroupError) -> Bool {
+        do throws(SystemError) { return try GroupLock.isHeld(lockPath) } catch { throw GroupError(.host, "\(error)") }
+    }
+
+    /// The status as it is now: a group whose VMM was killed is found out, its sockets removed and the fact written down.
+    ///
+    /// - Throws: `GroupError` when the files cannot be read.
+    public func status() throws(GroupError) -> GroupStatus {
+        // The lock is asked first: a VMM writes its last status and only then ends.
+        let live = try isLive()
+        var status: GroupStatus
+        do throws(GroupError) {
+            status = try StateFile.read(GroupStatus.self, from: statusPath)
+        } catch where error.kind == .notFound {
+            status = GroupStatus(state: .created)
+        }
+        guard status.version == GroupStatus.currentVersion else {
+            throw GroupError(.badState, "\(statusPath) has version \(status.version), this program knows \(GroupStatus.currentVersion)")
+        }
+        if live || !status.isLive { return status }
+        return bury(status)
+    }
+
+    private func bury(_ last: GroupStatus) -> GroupStatus {
+        var status = last
+        status.state = .dead
+        status.error = "The VMM process\(last.processID.map { " \($0)" } ?? "") ended without saying why (killed, or the host restarted)"
+        status.processID = nil
+        status.endedAt = Timestamp.now()
+        // Who cannot take the lock or write (another user, a full disk) still reports the truth, only does not record it.
+        guard let lock = try? GroupLock.take(lockPath) else { return status }
+        removeRuntimeFiles()
+        try? write(status)
+        _ = lock.rawValue
+        return status
+    }
+
+    /// Removes the sockets of a group that does not run.
+    public func removeRuntimeFiles() {
+        for socket in [controlSocketPath, vsockSocketPath, attachSocketPath] { _ = clinux_unlink(socket) }
+        _ = rmdir(runtimePath)
+    }
+
+    /// Removes the group's files; the caller holds the lock, or the group cannot run any more.
+    ///
+    /// - Throws: `GroupError` naming what cannot be removed.
+    public func removeFiles(in data: DataDirectory) throws(GroupError) {
+        removeRuntimeFiles()
+        // The name is free at once; what is interrupted later is a hidden directory that the next removal sweeps.
+        let grave = "\(data.groupsPath)/.removed-\(name)-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        do {
+            try systemCall("remove", path) { clinux_rename(path, grave) }
+            try FileTree.remove(grave)
+        } catch {
+            throw GroupError(.host, "\(error)", remedy: "Check the permissions of \(data.groupsPath).")
+        }
+    }
+}

@@ -1,0 +1,37 @@
+internal import CLinux
+public import Linux
+
+/// The lock by which everyone sees whether a group's VMM lives: it belongs to the open file, so the kernel lets go of it
+/// when the last process that holds the descriptor ends, however it ends.
+public struct GroupLock: ~Copyable, Sendable {
+    private let descriptor: OwnedDescriptor
+
+    /// The locked descriptor's number, to be passed to the VMM process.
+    public var rawValue: Int32 { descriptor.rawValue }
+
+    /// Adopts a locked descriptor that another process passed.
+    public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+
+    /// Takes the lock of a file, made if need be; nil when another holds it.
+    ///
+    /// - Throws: `SystemError` when the file cannot be opened or locked.
+    public static func take(_ path: String) throws(SystemError) -> GroupLock? {
+        let descriptor = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o600)
+        let number = descriptor.rawValue
+        let result = clinux_lock_take(number)
+        if result == -Int(EAGAIN) || result == -Int(EACCES) { return nil }
+        try systemCall("lock", path) { Int(result) }
+        return GroupLock(adopting: descriptor)
+    }
+
+    /// Whether some process holds the lock. Asking takes nothing, so that those who ask never disturb each other.
+    ///
+    /// - Throws: `SystemError` when the file is there but cannot be asked.
+    public static func isHeld(_ path: String) throws(SystemError) -> Bool {
+        let result = clinux_open(path, O_RDONLY | O_CLOEXEC, 0)
+        if result == -Int(ENOENT) { return false }
+        let descriptor = OwnedDescriptor(adopting: Int32(try systemCall("open", path) { Int(result) }))
+        let number = descriptor.rawValue
+        return try systemCall("ask for the lock of", path) { clinux_lock_is_held(number) } == 1
+    }
+}
