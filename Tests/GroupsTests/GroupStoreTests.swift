@@ -80,7 +80,9 @@ import Testing
         #expect(throws: GroupError.self) { try store.find(try GroupName("g")) }
     }
 
-    @Test(arguments: ["", "{", "[]", "{\"version\":1}", "{\"version\":99,\"state\":\"running\",\"warnings\":[],\"hasNetwork\":false,\"ports\":[]}"])
+    @Test(arguments: [
+        "", "{", "[]", "{\"version\":1}", "{\"version\":99,\"state\":\"running\",\"warnings\":[],\"hasNetwork\":false,\"ports\":[]}",
+    ])
     func damagedStatusIsAnError(_ text: String) throws {
         try makeAbandoned(GroupStatus(state: .exited))
         let directory = try store.find(try GroupName("g"))

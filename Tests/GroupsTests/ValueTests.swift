@@ -3,7 +3,10 @@ import Groups
 import Testing
 
 @Suite struct MemorySizeTests {
-    @Test(arguments: [("0", 0), ("4096", 4096), ("1k", 1024), ("256M", 256 << 20), ("256MiB", 256 << 20), ("8G", 8 << 30), ("2gb", 2 << 30), ("1T", 1 << 40)])
+    @Test(arguments: [
+        ("0", 0), ("4096", 4096), ("1k", 1024), ("256M", 256 << 20), ("256MiB", 256 << 20), ("8G", 8 << 30), ("2gb", 2 << 30),
+        ("1T", 1 << 40),
+    ])
     func reads(_ text: String, _ bytes: Int) throws { #expect(try MemorySize.parse(text) == bytes) }
 
     @Test(arguments: ["", "M", "-1M", "1.5G", "12Q", "1MM", "99999999999999999999", "9999999999T", "1 M", "٣M"])
@@ -39,8 +42,12 @@ import Testing
 
 @Suite struct VolumeMappingTests {
     @Test func readsForms() throws {
-        #expect(try VolumeMapping(parsing: "a/data.ext4", currentDirectory: "/home") == VolumeMapping(file: "/home/a/data.ext4", mountPoint: "/volumes/data"))
-        #expect(try VolumeMapping(parsing: "/d:/data:ro", currentDirectory: "/") == VolumeMapping(file: "/d", mountPoint: "/data", readOnly: true))
+        #expect(
+            try VolumeMapping(parsing: "a/data.ext4", currentDirectory: "/home")
+                == VolumeMapping(file: "/home/a/data.ext4", mountPoint: "/volumes/data"))
+        #expect(
+            try VolumeMapping(parsing: "/d:/data:ro", currentDirectory: "/")
+                == VolumeMapping(file: "/d", mountPoint: "/data", readOnly: true))
     }
 
     @Test(arguments: ["", ":/data", "f:data", "f:/", "f:/d:xx", "f:/d:ro:x"])
@@ -57,7 +64,8 @@ import Testing
         for _ in 0..<2000 {
             let seconds = Int64.random(in: 0..<7_000_000_000, using: &generator)
             let text = Timestamp.format(nanosecondsSince1970: seconds * 1_000_000_000 + 123_456_789)
-            let expected = formatter.string(from: Date(timeIntervalSince1970: Double(seconds))).replacingOccurrences(of: "Z", with: ".123456Z")
+            let expected = formatter.string(from: Date(timeIntervalSince1970: Double(seconds))).replacingOccurrences(
+                of: "Z", with: ".123456Z")
             try #require(text == expected, "seed \(seed)")
             try #require(Timestamp.seconds(of: text) == Int(seconds), "seed \(seed)")
         }

@@ -45,12 +45,13 @@ public struct GroupDirectory: Sendable, Hashable {
         let configuration: GroupConfiguration
         do throws(GroupError) {
             configuration = try StateFile.read(GroupConfiguration.self, from: configurationPath)
-        } catch where error.kind == .notFound {
+        } catch  where error.kind == .notFound {
             throw GroupError(.notFound, "There is no group named \(name)", remedy: "List the groups with: aurora ps -a")
         }
         guard configuration.version == GroupConfiguration.currentVersion else {
             throw GroupError(
-                .badState, "\(configurationPath) has version \(configuration.version), this program knows \(GroupConfiguration.currentVersion)",
+                .badState,
+                "\(configurationPath) has version \(configuration.version), this program knows \(GroupConfiguration.currentVersion)",
                 remedy: "Use the version of aurora that made the group.")
         }
         return configuration
@@ -77,7 +78,7 @@ public struct GroupDirectory: Sendable, Hashable {
         var status: GroupStatus
         do throws(GroupError) {
             status = try StateFile.read(GroupStatus.self, from: statusPath)
-        } catch where error.kind == .notFound {
+        } catch  where error.kind == .notFound {
             status = GroupStatus(state: .created)
         }
         guard status.version == GroupStatus.currentVersion else {

@@ -82,7 +82,7 @@ public struct GroupStore: Sendable {
             configuration.name = try GroupName(GroupName.generated(attempt: attempt, using: &generator))
             do throws(GroupError) {
                 return try create(configuration)
-            } catch where error.kind == .nameTaken {
+            } catch  where error.kind == .nameTaken {
                 continue
             }
         }

@@ -16,7 +16,8 @@ public enum MemorySize {
         let shifts = ["": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40]
         let shift = shifts[unit] ?? shifts[String(unit.prefix(1))].flatMap { ["IB", "B"].contains(unit.dropFirst()) ? $0 : nil }
         guard let number = Int(digits), let shift else {
-            throw GroupError(.invalidValue, "Invalid size \"\(text.prefix(40))\"", remedy: "Write a number with a unit, for example 256M or 2G.")
+            throw GroupError(
+                .invalidValue, "Invalid size \"\(text.prefix(40))\"", remedy: "Write a number with a unit, for example 256M or 2G.")
         }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
         guard !overflow else { throw GroupError(.invalidValue, "Size \(text.prefix(40)) is too large") }

@@ -30,7 +30,8 @@ enum StateFile {
         do {
             return try JSONDecoder().decode(type, from: Data(bytes))
         } catch {
-            throw GroupError(.badState, "\(path) is damaged: \(summary(of: error))", remedy: "Remove the group with: aurora rm --force NAME")
+            throw GroupError(
+                .badState, "\(path) is damaged: \(summary(of: error))", remedy: "Remove the group with: aurora rm --force NAME")
         }
     }
 
