@@ -22,6 +22,8 @@ struct options {
     const char *directory;
     /// Path of this very program, for exec.
     const char *self;
+    /// "ADDRESS:PORT" of a machine that runs `guestbench --serve PORT`; NULL for this machine's own measurements.
+    const char *peer;
     /// A tenth of the samples.
     bool quick;
 };
@@ -39,7 +41,11 @@ struct measurement {
 extern const struct measurement cpu_measurements[];
 extern const struct measurement process_measurements[];
 extern const struct measurement io_measurements[];
-extern const size_t cpu_measurement_count, process_measurement_count, io_measurement_count;
+extern const struct measurement peer_measurements[];
+extern const size_t cpu_measurement_count, process_measurement_count, io_measurement_count, peer_measurement_count;
+
+/// Serves measurements of peers until it is killed; returns only on failure.
+int serve(int port);
 
 /// Seconds of the monotonic clock.
 double now(void);

@@ -1,4 +1,6 @@
-// guestbench [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]
+// guestbench [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]   measures this machine
+// guestbench --peer ADDRESS:PORT [--json] [--quick]                             measures the way to another one,
+// guestbench --serve PORT                                                      which runs this
 #define _GNU_SOURCE
 #include "guestbench.h"
 
@@ -80,16 +82,18 @@ static bool wanted(const char *only, const char *name) {
 }
 
 static int usage(const char *self) {
-    fprintf(stderr, "usage: %s [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]\n", self);
+    fprintf(stderr, "usage: %s [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]\n"
+                    "       %s --serve PORT | --peer ADDRESS:PORT\n", self, self);
     return 64;
 }
 
 static int run_all(const struct options *options, const char *only, bool json, bool list) {
-    const struct measurement *groups[] = {cpu_measurements, process_measurements, io_measurements};
-    const size_t counts[] = {cpu_measurement_count, process_measurement_count, io_measurement_count};
+    const struct measurement *groups[] = {cpu_measurements, process_measurements, io_measurements, peer_measurements};
+    const size_t counts[] = {cpu_measurement_count, process_measurement_count, io_measurement_count, peer_measurement_count};
+    const size_t first = options->peer == NULL ? 0 : 3, end = options->peer == NULL ? 3 : 4;
     static struct samples samples;
     int failures = 0, matched = 0;
-    for (size_t group = 0; group < 3; group++) {
+    for (size_t group = first; group < end; group++) {
         for (size_t i = 0; i < counts[group]; i++) {
             const struct measurement *measurement = &groups[group][i];
             if (!wanted(only, measurement->name)) continue;
@@ -124,6 +128,8 @@ int main(int count, char **arguments) {
         else if (strcmp(arguments[i], "--list") == 0) list = true;
         else if (strcmp(arguments[i], "--dir") == 0 && i + 1 < count) options.directory = arguments[++i];
         else if (strcmp(arguments[i], "--only") == 0 && i + 1 < count) only = arguments[++i];
+        else if (strcmp(arguments[i], "--peer") == 0 && i + 1 < count) options.peer = arguments[++i];
+        else if (strcmp(arguments[i], "--serve") == 0 && i + 1 < count) return serve(atoi(arguments[++i]));
         else return usage(arguments[0]);
     }
     if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) snprintf(self, sizeof self, "%s", arguments[0]);
