@@ -18,7 +18,9 @@ public final class EventLoop: Sendable {
         public static let writable = Interest(rawValue: UInt32(bitPattern: Int32(EPOLLOUT.rawValue)))
         /// The peer has shut down its writing side.
         public static let peerShutDown = Interest(rawValue: UInt32(bitPattern: Int32(EPOLLRDHUP.rawValue)))
-        /// Both directions are closed, or the descriptor failed. Always reported.
+        /// Both directions are closed, or the descriptor failed.
+        ///
+        /// Always reported.
         public static let closed = Interest(rawValue: UInt32(bitPattern: Int32(EPOLLHUP.rawValue | EPOLLERR.rawValue)))
     }
 
@@ -44,8 +46,9 @@ public final class EventLoop: Sendable {
 
     deinit { core.stop() }
 
-    /// Calls `handler` on the loop's thread whenever the descriptor is ready. The descriptor must stay open until
-    /// `unregister`.
+    /// Calls `handler` on the loop's thread whenever the descriptor is ready.
+    ///
+    /// The descriptor must stay open until `unregister`.
     ///
     /// - Throws: `SystemError` for a descriptor that cannot be polled.
     public func register(
@@ -64,7 +67,9 @@ public final class EventLoop: Sendable {
         }
     }
 
-    /// Ends a registration: no call of its handler begins after this. Call it before closing the descriptor.
+    /// Ends a registration: no call of its handler begins after this.
+    ///
+    /// Call it before closing the descriptor.
     public func unregister(_ registration: Registration) {
         core.handlers.withLock { _ = $0.removeValue(forKey: registration.identifier) }
         _ = clinux_epoll_ctl(core.epoll.rawValue, EPOLL_CTL_DEL, registration.descriptor, 0, 0)
@@ -76,8 +81,9 @@ public final class EventLoop: Sendable {
         core.wake.signal()
     }
 
-    /// Returns when no handler runs, and keeps them from running until `resume()`. Calls nest. Must not be called on
-    /// the loop's own thread.
+    /// Returns when no handler runs, and keeps them from running until `resume()`.
+    ///
+    /// Calls nest. Must not be called on the loop's own thread.
     public func quiesce() {
         precondition(!core.isCurrentThread, "an event loop cannot quiesce itself")
         core.gate.close()
@@ -86,7 +92,9 @@ public final class EventLoop: Sendable {
     /// Lets handlers run again after as many `resume()` as there were `quiesce()`.
     public func resume() { core.gate.open() }
 
-    /// Ends the thread and waits for it; handlers are released. Idempotent.
+    /// Ends the thread and waits for it; handlers are released.
+    ///
+    /// Idempotent.
     public func stop() { core.stop() }
 
     /// Whether the caller runs on the loop's thread.

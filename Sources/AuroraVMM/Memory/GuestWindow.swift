@@ -19,7 +19,9 @@ struct GuestWindow {
         self.offset = offset
     }
 
-    /// Marks all pages of the window as written. Called after writing, so that no harvest misses the bytes.
+    /// Marks all pages of the window as written.
+    ///
+    /// Called after writing, so that no harvest misses the bytes.
     @inline(__always)
     func markDirty() { dirty.mark(offset: offset, count: count) }
 
@@ -34,7 +36,9 @@ struct GuestWindow {
         dirty.mark(offset: offset + start, count: length)
     }
 
-    /// One word of the window that both sides use at once. The offset must be aligned and inside the window.
+    /// One word of the window that both sides use at once.
+    ///
+    /// The offset must be aligned and inside the window.
     @inline(__always)
     func atomic<Value: AtomicRepresentable>(_ offset: Int, as type: Value.Type) -> UnsafeMutablePointer<Atomic<Value>> {
         precondition(offset >= 0 && offset <= count - MemoryLayout<Atomic<Value>>.size)

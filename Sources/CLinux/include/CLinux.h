@@ -41,6 +41,7 @@
 #include <unistd.h>
 
 #include "CLinuxSockets.h"
+#include "CLinuxDevices.h"
 
 // MARK: - System calls, each returning a result or -errno
 

@@ -113,6 +113,13 @@ final class GuestDriver {
         write(MMIORegister.status, 15)
     }
 
+    /// Goes on with the rings of another driver of the same memory, as a restored guest does.
+    func adoptQueues(of other: GuestDriver) {
+        queues = other.queues
+        features = other.features
+        arena = other.arena
+    }
+
     // MARK: - Guest memory
 
     func poke<Value: FixedWidthInteger>(_ address: UInt64, _ value: Value) {

@@ -1,7 +1,9 @@
 import Linux
 
-/// Where the bytes of a disk live. Offsets and lengths are in bytes, multiples of 512, inside `byteCount`: the device
-/// has checked them. Calls come one at a time.
+/// Where the bytes of a disk live.
+///
+/// Offsets and lengths are in bytes, multiples of 512, inside `byteCount`: the device has checked them. Calls come one at
+/// a time.
 protocol BlockBackend: AnyObject {
     /// Size of the disk.
     var byteCount: Int64 { get }

@@ -1,8 +1,10 @@
 internal import CLinux
 import Linux
 
-/// A disk (virtio 1.2, section 5.2). Requests are carried out one after the other on the device's own loop, so none is
-/// under way when a handler has returned.
+/// A disk (virtio 1.2, section 5.2).
+///
+/// Requests are carried out one after the other on the device's own loop, so none is under way when a handler has
+/// returned.
 final class BlockDevice: VirtioDevice {
     typealias State = BlockState
 

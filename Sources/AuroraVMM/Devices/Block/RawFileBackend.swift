@@ -1,7 +1,9 @@
 internal import CLinux
 import Linux
 
-/// A disk that is a file, byte by byte. The format is never guessed.
+/// A disk that is a file, byte by byte.
+///
+/// The format is never guessed.
 final class RawFileBackend: BlockBackend {
     let byteCount: Int64
     let isReadOnly: Bool
@@ -9,7 +11,9 @@ final class RawFileBackend: BlockBackend {
     private let path: String
     private var rest = IOVectors()
 
-    /// Opens a file, or a block device, as a disk. What does not fill a sector at its end is not part of the disk.
+    /// Opens a file, or a block device, as a disk.
+    ///
+    /// What does not fill a sector at its end is not part of the disk.
     ///
     /// - Throws: `SystemError` with the path.
     convenience init(path: String, isReadOnly: Bool) throws(SystemError) {

@@ -1,6 +1,8 @@
 import Synchronization
 
-/// The last bytes a guest printed, and whoever wants all of them. Any thread may use it.
+/// The last bytes a guest printed, and whoever wants all of them.
+///
+/// Any thread may use it.
 public final class ConsoleLog: Sendable {
     /// Receives everything printed, in order, on the printing thread.
     public typealias Sink = @Sendable (UnsafeRawBufferPointer) -> Void

@@ -1,7 +1,8 @@
 internal import CLinux
 
-/// The buffers of one request, as checked host memory. One object is reused for all requests of a queue, so that the
-/// hot path allocates nothing.
+/// The buffers of one request, as checked host memory.
+///
+/// One object is reused for all requests of a queue, so that the hot path allocates nothing.
 final class DescriptorChain {
     /// More parts than this are refused; also the most `preadv` takes (IOV_MAX).
     static let segmentsMax = 1024

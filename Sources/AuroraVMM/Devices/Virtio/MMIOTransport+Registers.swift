@@ -1,8 +1,10 @@
 import Linux
 import Synchronization
 
-/// The registers. What a driver may write depends on how far it is: after DRIVER_OK nothing but status, notifications,
-/// acknowledgements and configuration space is accepted until a reset, so that no check made before can be undone.
+/// The registers.
+///
+/// What a driver may write depends on how far it is: after DRIVER_OK nothing but status, notifications, acknowledgements
+/// and configuration space is accepted until a reset, so that no check made before can be undone.
 extension MMIOTransport {
     func read(offset: Int, size: Int) -> UInt64 { page.read(offset: offset, size: size) }
 

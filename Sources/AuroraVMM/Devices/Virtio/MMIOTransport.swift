@@ -115,7 +115,8 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
 
     // MARK: - Failure, configuration, reset. The lock is held.
 
-    private func attempt(_ body: () throws(VirtioError) -> Void) {
+    /// Does what a driver asked for; if it asked for nonsense, the device fails.
+    func attempt(_ body: () throws(VirtioError) -> Void) {
         do throws(VirtioError) { try body() } catch { fail(error) }
     }
 

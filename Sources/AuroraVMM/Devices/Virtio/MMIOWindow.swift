@@ -17,7 +17,9 @@ public protocol MMIOWindow: AnyObject, Sendable {
     func attach(to loop: EventLoop) throws(SystemError)
     /// Ends the service; no handler begins afterwards.
     func detach()
-    /// A guest's read that trapped. Never blocks.
+    /// A guest's read that trapped.
+    ///
+    /// Never blocks.
     func read(offset: Int, size: Int) -> UInt64
     /// A guest's write that trapped.
     func write(offset: Int, size: Int, value: UInt64)

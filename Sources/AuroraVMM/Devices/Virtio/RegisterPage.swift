@@ -26,7 +26,9 @@ public final class RegisterPage: @unchecked Sendable {
         self.init(try .anonymous(count: pageBytes, what: "a device register page"))
     }
 
-    /// One 32-bit register. The offset must be aligned and inside the page.
+    /// One 32-bit register.
+    ///
+    /// The offset must be aligned and inside the page.
     func word(_ offset: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
         precondition(offset >= 0 && offset % 4 == 0 && offset < pageBytes)
         return (base + offset).assumingMemoryBound(to: Atomic<UInt32>.self)
@@ -48,7 +50,9 @@ public final class RegisterPage: @unchecked Sendable {
         return value
     }
 
-    /// Replaces the device's configuration space. It must fit the page.
+    /// Replaces the device's configuration space.
+    ///
+    /// It must fit the page.
     func setConfiguration(_ bytes: [UInt8]) {
         precondition(bytes.count <= pageBytes - MMIORegister.configuration)
         for (index, byte) in bytes.enumerated() {

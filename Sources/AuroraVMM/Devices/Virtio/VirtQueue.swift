@@ -61,7 +61,9 @@ final class VirtQueue {
 
     // MARK: - Taking requests
 
-    /// Whether the driver has offered a request that was not taken. A wild index counts; `pop` will refuse it.
+    /// Whether the driver has offered a request that was not taken.
+    ///
+    /// A wild index counts; `pop` will refuse it.
     var hasPending: Bool { available.atomic(2, as: UInt16.self).pointee.load(ordering: .acquiring) != nextAvailable }
 
     /// Takes the next request into `chain`; false when there is none.
@@ -87,7 +89,9 @@ final class VirtQueue {
         nextAvailable &-= 1
     }
 
-    /// Follows a chain through one table. Every descriptor is read once; `limit` bounds loops.
+    /// Follows a chain through one table.
+    ///
+    /// Every descriptor is read once; `limit` bounds loops.
     private func walk(
         _ table: GuestWindow, limit: Int, from first: UInt16, into chain: DescriptorChain, nested: Bool
     ) throws(VirtioError) {
@@ -159,7 +163,9 @@ final class VirtQueue {
         return hasPending
     }
 
-    /// Tells the driver that notifications are not needed for now. With event indexes that is so by itself.
+    /// Tells the driver that notifications are not needed for now.
+    ///
+    /// With event indexes that is so by itself.
     func disableNotifications() {
         if hasEventIndex { return }
         used.atomic(0, as: UInt16.self).pointee.store(1, ordering: .relaxed)

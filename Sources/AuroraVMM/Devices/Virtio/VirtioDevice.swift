@@ -1,7 +1,8 @@
 import Linux
 
-/// What a kind of device adds to the transport. All calls come with the transport's lock held, so a device needs no
-/// lock of its own and is not `Sendable`.
+/// What a kind of device adds to the transport.
+///
+/// All calls come with the transport's lock held, so a device needs no lock of its own and is not `Sendable`.
 protocol VirtioDevice: AnyObject, SendableMetatype {
     associatedtype State: Codable & Equatable & Sendable
 
@@ -24,12 +25,16 @@ protocol VirtioDevice: AnyObject, SendableMetatype {
     func ready(_ descriptor: Int32, _ events: EventLoop.Interest, _ link: DeviceLink) throws(VirtioError)
     /// The driver wrote into the configuration space.
     func configurationWritten(offset: Int, size: Int, value: UInt64, _ link: DeviceLink)
-    /// The driver has let go; forget everything about the guest. Also called when the driver broke a rule.
+    /// The driver has let go; forget everything about the guest.
+    ///
+    /// Also called when the driver broke a rule.
     func reset(_ link: DeviceLink)
 
     /// What a checkpoint must hold beyond the transport's state.
     func save() -> State
-    /// Takes a saved state, which is as hostile as a guest. Called before `activate`.
+    /// Takes a saved state, which is as hostile as a guest.
+    ///
+    /// Called before `activate`.
     func load(_ state: State) throws(DeviceStateError)
     /// Wraps the device's whole state for a checkpoint.
     static func wrap(_ state: TransportState<State>) -> VirtioDeviceState
@@ -49,7 +54,9 @@ public struct EmptyDeviceState: Codable, Equatable, Sendable {
     public init() {}
 }
 
-/// What a device may use of its transport. Only used with the transport's lock held.
+/// What a device may use of its transport.
+///
+/// Only used with the transport's lock held.
 final class DeviceLink {
     /// The guest's memory.
     let memory: GuestMemory

@@ -1,4 +1,6 @@
-/// Why a device refused what its driver did. The device then asks for a reset; nothing else happens to the VMM.
+/// Why a device refused what its driver did.
+///
+/// The device then asks for a reset; nothing else happens to the VMM.
 public enum VirtioError: Error, Equatable, Sendable, CustomStringConvertible {
     /// A ring or buffer is not guest memory, or is not aligned.
     case badAddress(queue: Int, what: String, address: GuestAddress, count: Int)
@@ -39,7 +41,9 @@ public enum VirtioError: Error, Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Why a saved device state was refused. Saved state is as hostile as a guest.
+/// Why a saved device state was refused.
+///
+/// Saved state is as hostile as a guest.
 public struct DeviceStateError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The device, for example "block".
     public let device: String

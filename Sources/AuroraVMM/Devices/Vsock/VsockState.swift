@@ -1,4 +1,6 @@
-/// What a checkpoint holds of a vsock device. Connections do not survive; the guest is told so by an event.
+/// What a checkpoint holds of a vsock device.
+///
+/// Connections do not survive; the guest is told so by an event.
 public struct VsockState: Codable, Equatable, Sendable {
     /// The context identifier of the guest.
     public var guestContext: UInt64
