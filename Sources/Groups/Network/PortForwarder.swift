@@ -1,0 +1,82 @@
+internal import CLinux
+public import Linux
+import Synchronization
+
+/// Continues connections to published ports inside the guest, on one event loop thread.
+public final class PortForwarder: Sendable {
+    /// How the guest's ports are reached.
+    public enum Route: Sendable {
+        /// TCP to an address, made in the namespace the process is in.
+        case direct(address: UInt32)
+        /// A function that connects and may block; it is called on threads of its own.
+        case proxy(@Sendable (UInt16) throws -> OwnedDescriptor)
+    }
+
+    /// The most connections at once over all ports of a group; more are closed at once.
+    public static let connectionsMax = 4096
+
+    private let loop: EventLoop
+    private let route: Route
+    private let table: RelayTable
+    private let registrations = Mutex<[EventLoop.Registration]>([])
+    private let listeners: [PortListener]
+
+    /// Starts to accept connections.
+    ///
+    /// - Throws: `SystemError` when the process has no room for threads or descriptors.
+    public init(listeners: [PortListener], route: Route) throws(SystemError) {
+        self.listeners = listeners
+        self.route = route
+        loop = try EventLoop(name: "ports")
+        table = RelayTable(loop: loop)
+        for listener in listeners {
+            let registration = try loop.register(listener.socket.rawValue) { [weak self] _ in self?.accept(listener) }
+            registrations.withLock { $0.append(registration) }
+        }
+    }
+
+    /// How many connections there are.
+    public var connectionCount: Int { table.count }
+
+    /// Ends all connections and the thread; the host's ports are free when the listeners go away.
+    public func stop() {
+        for registration in registrations.withLock({ $0 }) { loop.unregister(registration) }
+        loop.stop()
+        table.removeAll()
+    }
+
+    private func accept(_ listener: PortListener) {
+        // A few at a time, so that a flood of connections does not starve those that are there.
+        for _ in 0..<16 {
+            let result = clinux_accept_nonblocking(listener.socket.rawValue)
+            if result == -Int(EMFILE) || result == -Int(ENFILE) { return pauseAccepting() }
+            guard result >= 0, let number = Int32(exactly: result) else { return }
+            let client = SharedDescriptor(OwnedDescriptor(adopting: number))
+            guard table.count < PortForwarder.connectionsMax else { continue }
+            _ = clinux_socket_option(number, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            dial(client, port: listener.mapping.guestPort)
+        }
+    }
+
+    private func dial(_ client: SharedDescriptor, port: UInt16) {
+        switch route {
+        case .direct(let address):
+            guard let guest = try? Socket.beginConnecting(address: address, port: port) else { return RelayTable.refuse(client) }
+            _ = clinux_socket_option(guest.rawValue, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            table.start(client: client, guest: SharedDescriptor(guest), isConnecting: true)
+        case .proxy(let connect):
+            let table = table
+            let loop = loop
+            let started: ()? = try? DetachedThread.start("port-proxy") {
+                guard let guest = try? connect(port) else { return RelayTable.refuse(client) }
+                let shared = SharedDescriptor(guest)
+                guard (try? Socket.setNonBlocking(shared.rawValue)) != nil else { return }
+                loop.run { table.start(client: client, guest: shared, isConnecting: false) }
+            }
+            if started == nil { RelayTable.refuse(client) }
+        }
+    }
+
+    /// Out of descriptors: the listener stays readable, so waiting a little keeps the loop from spinning.
+    private func pauseAccepting() { usleep(1000) }
+}
