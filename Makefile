@@ -22,7 +22,7 @@ guest: ## build the two programs that run inside a guest: PV shim and agent
 	@scripts/build-guest
 
 build: guest ## build the aurora command (release): .build/release/aurora
-	swift build -c release --product aurora
+	swift build -c release --product aurora --static-swift-stdlib
 
 test: ## build, prepare kernel and base image, run every test
 	@scripts/run-tests $(TEST_ARGUMENTS)

@@ -21,7 +21,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
     ],
     targets: [
         // The only C: system headers, request numbers and inline wrappers; no logic.
@@ -41,7 +40,6 @@ let package = Package(
             name: "aurora",
             dependencies: [
                 "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
-                .product(name: "FlyingFox", package: "FlyingFox"),
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
