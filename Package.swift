@@ -31,6 +31,8 @@ let package = Package(
         .target(name: "Linux", dependencies: ["CLinux"], swiftSettings: strict),
         // Host <-> guest agent messages, shared source with the Embedded Swift agent.
         .target(name: "AgentProtocol", swiftSettings: strict),
+        // The agent's pure parsing code; the agent itself is built by scripts/build-agent (Embedded Swift, musl).
+        .target(name: "GuestAgentCore", dependencies: ["AgentProtocol"], path: "Sources/GuestAgent/Core", swiftSettings: strict),
         .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .target(name: "AuroraVMM", dependencies: ["CLinux", "Linux", "GuestBlobs"], swiftSettings: strict),
         .target(name: "Images", dependencies: ["Linux", "CLinux"], swiftSettings: strict),
@@ -47,6 +49,8 @@ let package = Package(
         .testTarget(name: "AuroraVMMTests", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "AgentClient"], swiftSettings: strict),
         .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
+        .testTarget(
+            name: "AgentTests", dependencies: ["AgentProtocol", "AgentClient", "GuestAgentCore", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
     ]
 )

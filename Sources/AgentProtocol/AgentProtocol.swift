@@ -1,2 +1,0 @@
-/// The version of the agent wire protocol that this source speaks.
-public let agentProtocolVersion: UInt16 = 1
