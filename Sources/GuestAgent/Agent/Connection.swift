@@ -149,7 +149,8 @@ final class Connection: EventSource {
         let hello = try Hello(payload: message.payload)
         guard hello.oldestVersion <= agentProtocolVersion, agentProtocolVersion <= hello.newestVersion else {
             closesWhenFlushed = true
-            return fail(message.request, Failure(.versionMismatch, "agent speaks version " + Text.decimal(Int(agentProtocolVersion))), agent)
+            let failure = Failure(.versionMismatch, "agent speaks version " + Text.decimal(Int(agentProtocolVersion)))
+            return fail(message.request, failure, agent)
         }
         greeted = true
         send(.welcome, request: message.request, SystemServices.welcome(agent).encoded, agent)

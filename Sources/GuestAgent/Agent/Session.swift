@@ -17,7 +17,9 @@ final class Session {
     private var inputWindow = AgentLimits.stdinWindowBytes
     private var pendingCredit = 0
 
-    init(_ processNumber: Int32, _ plan: StartRequest, input: ChildStream?, outputs: [ChildStream], _ connection: Connection, _ request: UInt32) {
+    init(
+        _ processNumber: Int32, _ plan: StartRequest, input: ChildStream?, outputs: [ChildStream], _ connection: Connection, _ request: UInt32
+    ) {
         self.processNumber = processNumber
         survivesDisconnect = plan.survivesDisconnect
         isTerminal = plan.terminal != nil
@@ -79,7 +81,8 @@ final class Session {
             input?.endInput(isTerminal: isTerminal, agent)
         default:
             let size = try WindowSize(payload: message.payload)
-            if isTerminal, let terminal = outputs.first, terminal.isOpen { _ = sys_set_window(terminal.descriptor, size.rows, size.columns) }
+            guard isTerminal, let terminal = outputs.first, terminal.isOpen else { return }
+            _ = sys_set_window(terminal.descriptor, size.rows, size.columns)
         }
     }
 

@@ -59,7 +59,9 @@ static inline long sys_chdir(const char *path) { SYS_RESULT(chdir(path)); }
 static inline long sys_chroot(const char *path) { SYS_RESULT(chroot(path)); }
 static inline long sys_access_execute(const char *path) { SYS_RESULT(access(path, X_OK)); }
 static inline long sys_readlink(const char *path, char *buffer, size_t count) { SYS_RESULT(readlink(path, buffer, count)); }
-static inline long sys_readlinkat(int folder, const char *path, char *buffer, size_t count) { SYS_RESULT(readlinkat(folder, path, buffer, count)); }
+static inline long sys_readlinkat(int folder, const char *path, char *buffer, size_t count) {
+    SYS_RESULT(readlinkat(folder, path, buffer, count));
+}
 static inline long sys_openat(int folder, const char *path, int flags) { SYS_RESULT(openat(folder, path, flags | O_CLOEXEC)); }
 static inline long sys_fchown(int fd, unsigned int uid, unsigned int gid) { SYS_RESULT(fchown(fd, uid, gid)); }
 
