@@ -132,10 +132,10 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
         if wasDriven { announceConfigurationChange() }
     }
 
-    func changeConfiguration(_ bytes: [UInt8]) {
+    func changeConfiguration(_ bytes: [UInt8], tellingDriver: Bool) {
         page[MMIORegister.configurationGeneration] &+= 1
         page.setConfiguration(bytes)
-        if status.contains(.driverOK) { announceConfigurationChange() }
+        if tellingDriver, status.contains(.driverOK) { announceConfigurationChange() }
     }
 
     private func announceConfigurationChange() {

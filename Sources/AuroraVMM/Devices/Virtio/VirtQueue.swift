@@ -83,10 +83,11 @@ final class VirtQueue {
         return true
     }
 
-    /// Gives the request taken last back, as if it had not been taken.
-    func undoPop() {
-        precondition(nextAvailable != nextUsed, "no request is taken")
-        nextAvailable &-= 1
+    /// Gives the requests taken last back, as if they had not been taken.
+    func undoPop(_ count: Int = 1) {
+        let underWay = nextAvailable &- nextUsed
+        precondition(count >= 0 && count <= Int(underWay), "that many requests were not taken")
+        nextAvailable &-= UInt16(count)
     }
 
     /// Follows a chain through one table.

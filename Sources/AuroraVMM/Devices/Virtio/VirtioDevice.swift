@@ -112,6 +112,6 @@ protocol DeviceHost: AnyObject {
     func unwatch(_ descriptor: Int32)
     /// Has `notified` called again soon.
     func serveAgain(queue: Int)
-    /// Shows a new configuration space to the driver and tells it.
-    func changeConfiguration(_ bytes: [UInt8])
+    /// Shows a new configuration space to the driver, with or without an interrupt.
+    func changeConfiguration(_ bytes: [UInt8], tellingDriver: Bool)
 }

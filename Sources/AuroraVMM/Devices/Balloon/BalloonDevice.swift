@@ -1,0 +1,129 @@
+internal import CLinux
+import Linux
+
+/// Takes memory back from the guest (virtio 1.2, section 5.5): on request by inflating, and by itself where the guest
+/// reports free pages.
+final class BalloonDevice: VirtioDevice {
+    typealias State = BalloonState
+
+    private static let mustTellHost: UInt64 = 1 << 0
+    private static let deflateOnOutOfMemory: UInt64 = 1 << 2
+    private static let pageReporting: UInt64 = 1 << 5
+    /// Page numbers looked at in one request; Linux sends 256.
+    static let pagesPerRequestMax = 16 * 1024
+
+    private static let inflateQueue = 0
+    private static let deflateQueue = 1
+    /// Linux numbers the queues of features that were agreed on without gaps; statistics are not offered.
+    private static let reportingQueue = 2
+
+    let type = VirtioDeviceType.balloon
+    let features = BalloonDevice.mustTellHost | BalloonDevice.deflateOnOutOfMemory | BalloonDevice.pageReporting
+    let queueSizeMaxima: [UInt16] = [128, 128, 32]
+
+    /// Pages the guest is asked to give.
+    private(set) var targetPages: UInt32 = 0
+    /// Pages the guest says it has given.
+    private(set) var actualPages: UInt32 = 0
+    /// Pages given back to the host since the device was made, by either way.
+    private(set) var pagesReleased = 0
+    private let chain = DescriptorChain()
+
+    var configuration: [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.append(littleEndian: targetPages)
+        bytes.append(littleEndian: actualPages)
+        bytes.append(littleEndian: UInt32(0))  // free page hints: not offered
+        bytes.append(littleEndian: UInt32(0))  // poison: not offered
+        return bytes
+    }
+
+    func activate(_ link: DeviceLink) throws(VirtioError) {}
+
+    /// Asks the guest to give (or take back) pages until it has given `pages`.
+    func setTarget(pages: UInt32, _ link: DeviceLink) {
+        targetPages = pages
+        link.host?.changeConfiguration(configuration, tellingDriver: true)
+    }
+
+    func configurationWritten(offset: Int, size: Int, value: UInt64, _ link: DeviceLink) {
+        guard offset == 4, size == 4 else { return }
+        actualPages = UInt32(truncatingIfNeeded: value)
+        link.host?.changeConfiguration(configuration, tellingDriver: false)
+    }
+
+    func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
+        guard let requests = link.queue(queue) else { return }
+        try link.serve(requests, with: chain) { chain throws(VirtioError) in
+            switch queue {
+            case Self.inflateQueue: try inflate(chain, link.memory)
+            case Self.reportingQueue: report(chain)
+            default: break  // Deflated pages come back by being touched.
+            }
+            return 0
+        }
+    }
+
+    /// Releases the pages of a list of page numbers, neighbours together.
+    private func inflate(_ chain: DescriptorChain, _ memory: GuestMemory) throws(VirtioError) {
+        guard chain.readableCount % 4 == 0, chain.readableCount / 4 <= Self.pagesPerRequestMax else {
+            throw .badRequest(queue: Self.inflateQueue, what: "a list of \(chain.readableCount) bytes of page numbers")
+        }
+        var run: (first: UInt64, count: UInt64) = (0, 0)
+        for offset in stride(from: 0, to: chain.readableCount, by: 4) {
+            guard let number = chain.load(at: offset, as: UInt32.self) else { break }
+            let page = UInt64(number)
+            if run.count > 0, page == run.first + run.count {
+                run.count += 1
+            } else if run.count > 0, page + 1 == run.first {
+                run = (page, run.count + 1)
+            } else {
+                try release(run.first, run.count, memory)
+                run = (page, 1)
+            }
+        }
+        try release(run.first, run.count, memory)
+    }
+
+    private func release(_ first: UInt64, _ count: UInt64, _ memory: GuestMemory) throws(VirtioError) {
+        guard count > 0 else { return }
+        let address = GuestAddress(first * UInt64(pageBytes))
+        guard let window = try? memory.window(address, Int(count) * pageBytes) else {
+            throw .badAddress(queue: Self.inflateQueue, what: "a ballooned page", address: address, count: Int(count) * pageBytes)
+        }
+        release(window)
+    }
+
+    /// Releases what the guest reports as free; parts that are not whole pages are kept.
+    private func report(_ chain: DescriptorChain) {
+        for window in chain.writable { release(window) }
+    }
+
+    private func release(_ window: GuestWindow) {
+        let start = (UInt(bitPattern: window.base) + UInt(pageBytes) - 1) / UInt(pageBytes) * UInt(pageBytes)
+        let skipped = Int(start - UInt(bitPattern: window.base))
+        guard window.count >= skipped + pageBytes else { return }
+        let count = (window.count - skipped) / pageBytes * pageBytes
+        guard clinux_madvise(window.base + skipped, count, MADV_DONTNEED) == 0 else { return }
+        // The pages read differently now, so a checkpoint must not keep their old contents.
+        window.markDirty(from: skipped, length: count)
+        pagesReleased += count / pageBytes
+    }
+
+    // MARK: - State
+
+    /// The target is the host's wish and stays.
+    func reset(_ link: DeviceLink) { actualPages = 0 }
+
+    func save() -> State { State(targetPages: targetPages, actualPages: actualPages) }
+
+    func load(_ state: State) throws(DeviceStateError) {
+        targetPages = state.targetPages
+        actualPages = state.actualPages
+    }
+
+    static func wrap(_ state: TransportState<State>) -> VirtioDeviceState { .balloon(state) }
+    static func unwrap(_ state: VirtioDeviceState) -> TransportState<State>? {
+        if case .balloon(let state) = state { state } else { nil }
+    }
+}
