@@ -1,0 +1,77 @@
+// The shim's place in a guest and the layout of what it shares with the VMM, for C and assembly.
+// `Sources/AuroraVMM/PV/ShimLayout.swift` states the same numbers for the VMM; the header at the start of the blob
+// carries the version and the addresses that only the linker knows.
+#ifndef PVSHIM_LAYOUT_H
+#define PVSHIM_LAYOUT_H
+
+#define SHIM_VERSION 1
+
+// Virtual addresses. Linux leaves L4 slots 256-271 to the hypervisor; this KVM refuses slot 256.
+#define SHIM_BASE 0xffff830000000000 // slot 262: text, data, shared info, local APIC
+#define DIRECT_BASE 0xffff838000000000 // slot 263: all of RAM
+#define M2P_BASE 0xffff840000000000 // slot 264: machine-to-physical table
+
+// Offsets from SHIM_BASE, one page each unless said otherwise.
+#define SHARED_INFO_OFFSET 0x30000
+#define LAPIC_OFFSET 0x31000
+
+// Ring-3 selectors as Linux knows them, and the flat ones that Xen reports for kernel frames (RPL 0 = kernel).
+#define USER_CS 0x33
+#define USER_DS 0x2b
+#define USER32_CS 0x23
+#define KERNEL_CS 0xe030
+#define KERNEL_SS 0xe02b
+
+#define EVENT_VECTOR_BASE 0x40
+#define EVENT_VECTORS 16
+
+#define LAPIC_EOI 0xb0
+#define LAPIC_TMICT 0x380
+
+// struct vcpu_info (xen/interface/xen.h)
+#define VCPU_PENDING 0
+#define VCPU_MASK 1
+#define VCPU_PENDING_SEL 8
+#define VCPU_CR2 16
+
+// struct shared_info
+#define SHARED_PENDING 2048
+#define SHARED_MASK 2560
+
+// struct trap (see shim.h)
+#define TRAP_BYTES 16
+#define TRAP_FLAGS 1
+#define TRAP_ADDRESS 8
+#define TRAP_MASKS_EVENTS 4
+
+// Offsets into struct cpu (see shim.h).
+#define CPU_USER_MODE 0
+#define CPU_RECHECK 1
+#define CPU_VCPU_INFO 8
+#define CPU_KERNEL_RSP 16
+#define CPU_KERNEL_GS 24
+#define CPU_USER_GS 32
+#define CPU_EVENT_ENTRY 40
+#define CPU_SYSCALL_ENTRY 48
+#define CPU_KERNEL_CR3 56
+#define CPU_PV_EOI 64
+#define CPU_SCRATCH 128 // eight words
+#define CPU_PORTS 192 // sixteen u16: event channel of each vector
+#define CPU_REGISTERS 256
+
+// Monitor calls: an `int3` with this signature in %ecx and the call's number in %ebx.
+#define MONITOR_CALL 0x41555221
+#define CALL_LOAD_CR3 0
+#define CALL_INVLPG 1
+#define CALL_HALT 2
+#define CALL_EXIT 3
+
+// Reasons of CALL_EXIT, in struct params.exit_reason.
+#define EXIT_CONSOLE_WRITE 1
+#define EXIT_CONSOLE_RING 2
+#define EXIT_SHUTDOWN 3
+#define EXIT_UNKNOWN_HYPERCALL 4
+#define EXIT_SHIM_PANIC 5
+#define EXIT_PORT 0xe8
+
+#endif
