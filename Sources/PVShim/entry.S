@@ -61,7 +61,7 @@ call_exit:
 	out %eax, $EXIT_PORT
 	iretq
 
-	.balign 16
+	.balign 32
 exception_stubs:		// 32 bytes each, without error code and with look the same
 	vector = 0
 	.rept 32

@@ -101,6 +101,24 @@ static inline long clinux_madvise(void *address, size_t length, int advice) { CL
 static inline long clinux_getrandom(void *buffer, size_t count) { CLINUX_RESULT(getrandom(buffer, count, 0)); }
 static inline long clinux_set_thread_name(const char *name) { CLINUX_RESULT(prctl(PR_SET_NAME, (unsigned long)name, 0, 0, 0)); }
 static inline long clinux_tgkill(int pid, int tid, int signal) { CLINUX_RESULT(syscall(SYS_tgkill, pid, tid, signal)); }
+static inline long clinux_futex_wait(const void *word, uint32_t expected, int64_t timeout_ns) {
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    CLINUX_RESULT(syscall(SYS_futex, word, 128 /* FUTEX_WAIT_PRIVATE */, expected, timeout_ns < 0 ? NULL : &timeout, NULL, 0));
+}
+static inline long clinux_futex_wake(const void *word, int count) {
+    CLINUX_RESULT(syscall(SYS_futex, word, 129 /* FUTEX_WAKE_PRIVATE */, count, NULL, NULL, 0));
+}
+static inline uint64_t clinux_rdtsc(void) {
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+static inline int64_t clinux_clock_ns(int clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+static inline void clinux_pause(void) { __asm__ volatile("pause"); }
 static inline int clinux_errno(void) { return errno; }
 
 // MARK: - KVM request numbers (macros with arguments are not imported)

@@ -1,0 +1,56 @@
+/// Redirects the two functions of a Xen-PV kernel that enter the hypervisor, `xen_hypercall_pv` and `xen_iret`, into the
+/// shim: a call costs nanoseconds where their `syscall` costs 1.3 µs.
+///
+/// The functions are found by their instructions. A five-byte jump replaces the beginning of each: no more, because the
+/// kernel itself rewrites the `ret` that follows at boot. It leads to a far jump at the kernel's native entry point,
+/// code that a paravirtual kernel never runs.
+enum KernelPatch {
+    // push %rcx; push %r11; syscall; pop %r11; pop %rcx
+    private static let hypercall: [UInt8] = [0x51, 0x41, 0x53, 0x0f, 0x05, 0x41, 0x5b, 0x59]
+    // push $0; push %rcx; push %r11; push %rax; mov $23, %eax; syscall
+    private static let interruptReturn: [UInt8] = [0x6a, 0x00, 0x51, 0x41, 0x53, 0x50, 0xb8, 0x17, 0, 0, 0, 0x0f, 0x05]
+    private static let farJumpBytes: UInt64 = 16
+
+    /// Patches a kernel that was loaded into guest memory.
+    ///
+    /// - Throws: `MachineError.kernel` when a function is not found exactly once.
+    static func apply(to kernel: KernelImage, in memory: GuestMemory, shim: ShimImage) throws(MachineError) {
+        let bytes = UnsafeRawBufferPointer(kernel.file.bytes)
+        for (index, (pattern, target)) in [(hypercall, shim.hypercall), (interruptReturn, shim.interruptReturn)].enumerated() {
+            let sites = find(pattern, in: bytes, kernel.segments)
+            guard sites.count == 1 else {
+                throw .kernel("its \(index == 0 ? "hypercall function" : "xen_iret") was found \(sites.count) times; this kernel is not supported in pv mode")
+            }
+            let trampoline = kernel.entry + UInt64(index) * farJumpBytes
+            let distance = Int64(trampoline) - Int64(sites[0] + 5)
+            let near: [UInt8] = [0xe9] + littleEndian(UInt64(bitPattern: distance)).prefix(4)
+            let far: [UInt8] = [0xff, 0x25, 0, 0, 0, 0] + littleEndian(target)  // jmp *0(%rip)
+            do throws(GuestMemoryError) {
+                try memory.write(GuestAddress(sites[0]), near)
+                try memory.write(GuestAddress(trampoline), far)
+            } catch {
+                throw .kernel("\(error)")
+            }
+        }
+    }
+
+    private static func littleEndian(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) } }
+
+    /// Physical addresses of a pattern in the loadable segments. Functions are aligned to 16 bytes.
+    private static func find(_ pattern: [UInt8], in bytes: UnsafeRawBufferPointer, _ segments: [KernelImage.Segment]) -> [UInt64] {
+        var found: [UInt64] = []
+        pattern.withUnsafeBytes { pattern in
+            let first = pattern.loadUnaligned(as: UInt64.self)
+            for segment in segments {
+                var offset = 0
+                while offset + pattern.count <= segment.fileBytes {
+                    defer { offset += 16 }
+                    let here = segment.offset + offset
+                    guard bytes.loadUnaligned(fromByteOffset: here, as: UInt64.self) == first else { continue }
+                    if pattern.indices.allSatisfy({ bytes[here + $0] == pattern[$0] }) { found.append(segment.address + UInt64(offset)) }
+                }
+            }
+        }
+        return found
+    }
+}

@@ -1,0 +1,61 @@
+internal import CLinux
+import Synchronization
+
+/// A real thread of the system, for work that must not share a pool: vCPUs. It traps when it is dropped unjoined.
+public final class Thread: @unchecked Sendable {
+    // Safety: `handle` is written before the thread is visible to anyone else; `joined` decides who joins.
+    private var handle = pthread_t()
+    private let joined = Atomic<Bool>(false)
+
+    private final class Start {
+        let name: String
+        let body: @Sendable () -> Void
+        init(name: String, body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+
+    /// Starts a thread that runs `body`.
+    ///
+    /// - Parameter name: shown by `ps -L`; the kernel keeps 15 bytes.
+    /// - Throws: `SystemError` when the process has no room for threads.
+    public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+        let start = Unmanaged.passRetained(Start(name: name, body: body))
+        let result = pthread_create(
+            &handle, nil,
+            { @Sendable argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+                _ = clinux_set_thread_name(start.name)
+                start.body()
+                return nil
+            }, start.toOpaque())
+        if result != 0 {
+            start.release()
+            joined.store(true, ordering: .relaxed)
+            throw SystemError("start", "thread \(name)", errno: Errno(rawValue: result))
+        }
+    }
+
+    deinit { precondition(joined.load(ordering: .relaxed), "a thread was dropped without being joined") }
+
+    /// Waits for the thread's end. Idempotent.
+    public func join() {
+        if joined.exchange(true, ordering: .acquiringAndReleasing) { return }
+        pthread_join(handle, nil)
+    }
+
+    /// Sends the signal that makes a blocking `KVM_RUN` return.
+    public func interrupt() { pthread_kill(handle, Thread.interruptSignal) }
+
+    /// The signal used to interrupt threads; its handler does nothing.
+    public static let interruptSignal = SIGUSR1
+
+    /// Installs the empty handler; idempotent, to be called before the first `interrupt()`.
+    public static func installInterruptHandler() {
+        var action = sigaction()
+        action.__sigaction_handler.sa_handler = { _ in }
+        sigaction(interruptSignal, &action, nil)
+    }
+}
