@@ -2,7 +2,8 @@ import ArgumentParser
 
 /// The `aurora` command.
 @main
-struct Aurora: ParsableCommand {
+struct Aurora: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.")
+        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.",
+        subcommands: [BootCommand.self])
 }

@@ -1,5 +1,5 @@
 internal import CLinux
-public import Linux
+import Linux
 
 /// An ELF kernel (`vmlinux`): its loadable segments and what its Xen notes say (xen/include/public/elfnote.h).
 ///

@@ -1,5 +1,5 @@
 internal import CLinux
-public import Linux
+import Linux
 
 /// The handle of /dev/kvm: what the host's KVM offers, and where virtual machines come from.
 ///

@@ -106,9 +106,9 @@ struct DomainBuilder {
         var identity = [UInt64](repeating: 0, count: 512)
         for page in 0..<tablePages {
             for index in 0..<512 { identity[index] = min(page * 512 + UInt64(index), frames - 1) }
-            try store { () throws(GuestMemoryError) in
-                try identity.withUnsafeBytes { bytes throws(GuestMemoryError) in try memory.write(GuestAddress(first + page * 4096), bytes) }
-            }
+            let target = GuestAddress(first + page * 4096)
+            let bytes = identity.withUnsafeBytes { Array($0) }
+            try store { () throws(GuestMemoryError) in try memory.write(target, bytes) }
             try set(l1, Int(page), (first + page * 4096) | DomainBuilder.tableFlags | DomainBuilder.noExecute)
         }
         try set(l3, Int(initialP2M >> 30 & 511), l2 | DomainBuilder.tableFlags)

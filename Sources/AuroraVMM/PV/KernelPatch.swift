@@ -1,3 +1,5 @@
+import Linux
+
 /// Redirects the two functions of a Xen-PV kernel that enter the hypervisor, `xen_hypercall_pv` and `xen_iret`, into the
 /// shim: a call costs nanoseconds where their `syscall` costs 1.3 µs.
 ///

@@ -1,7 +1,9 @@
 internal import GuestBlobs
 
 /// The PV shim as built: a flat image whose header carries the addresses that only the linker knows.
-struct ShimImage: Sendable {
+///
+/// `@unchecked Sendable`: the bytes are constants of this program.
+struct ShimImage: @unchecked Sendable {
     let bytes: UnsafeRawBufferPointer
     let systemCallEntry: UInt64
     let breakpointStub: UInt64

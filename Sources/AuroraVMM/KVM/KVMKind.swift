@@ -1,0 +1,46 @@
+internal import CLinux
+import Linux
+
+/// What kind of virtualization a host's KVM does.
+public enum KVMKind: String, Sendable, Codable {
+    /// VT-x or AMD-V: ring 0 of a guest runs natively.
+    case hardware
+    /// Ring 0 is emulated instruction by instruction (kvm_pvm, or a KVM without hardware support).
+    case emulatedRing0 = "emulated-ring-0"
+
+    /// The mode in which a kernel runs best.
+    public var preferredMode: GuestMode { self == .hardware ? .hvm : .pv }
+
+    private static let loopCount: UInt32 = 20_000
+    /// A native loop of this count takes some 10 µs, an emulated one 10 ms.
+    private static let nativeNanosecondsMax: Int64 = 2_000_000
+
+    /// Finds out by timing a short loop in ring 0.
+    ///
+    /// - Throws: `MachineError` when a machine cannot be made.
+    public static func probe(_ system: KVMSystem) throws(MachineError) -> KVMKind {
+        let machine = try system.createVirtualMachine()
+        let page: Mapping
+        do throws(SystemError) { page = try .anonymous(count: pageBytes, what: "a probe page") } catch { throw .system(error) }
+        // 16-bit real mode: mov ecx, count; loop: dec ecx; jnz loop; out 0xe8, al
+        let count = loopCount
+        let code: [UInt8] = [
+            0x66, 0xb9, UInt8(count & 255), UInt8(count >> 8 & 255), UInt8(count >> 16 & 255), 0, 0x66, 0x49, 0x75, 0xfc, 0xe6, 0xe8,
+        ]
+        code.withUnsafeBytes { page.bytes.copyMemory(from: $0) }
+        try machine.setMemory(slot: 0, at: GuestAddress(0x1000), host: page.base, count: pageBytes)
+        let cpu = try machine.createVirtualCPU(0)
+        var system = try cpu.get(CKVM_GET_SREGS, kvm_sregs(), "system registers")
+        system.cs.base = 0
+        system.cs.selector = 0
+        try cpu.set(CKVM_SET_SREGS, system, "system registers")
+        var registers = kvm_regs()
+        registers.rip = 0x1000
+        registers.rflags = 2
+        try cpu.set(CKVM_SET_REGS, registers, "registers")
+        let start = clinux_clock_ns(CLOCK_MONOTONIC)
+        while cpu.enter() == -Int(EINTR) {}
+        guard Int32(cpu.run.pointee.exit_reason) == KVM_EXIT_IO else { return .emulatedRing0 }
+        return clinux_clock_ns(CLOCK_MONOTONIC) - start <= nativeNanosecondsMax ? .hardware : .emulatedRing0
+    }
+}

@@ -1,0 +1,53 @@
+internal import CLinux
+internal import GuestBlobs
+import Linux
+
+/// What a guest boots with besides its kernel: the initramfs and the command line.
+enum BootFiles {
+    private static let moduleBytesMax = 64 << 20
+    private static let modulesMax = 256
+
+    /// The agent as /init, and the modules with their load order.
+    ///
+    /// - Throws: `MachineError.configuration` for a module that cannot be read.
+    static func initramfs(modulesDirectory: String?) throws(MachineError) -> [UInt8] {
+        let agent = UnsafeRawBufferPointer(start: aurora_agent_bytes(), count: Int(aurora_agent_count()))
+        var archive = Initramfs(capacity: 8 << 20)
+        for directory in ["dev", "proc", "sys", "modules"] { archive.addDirectory(directory) }
+        archive.addDevice("dev/console", major: 5, minor: 1)
+        archive.addFile("init", agent, executable: true)
+        if let modulesDirectory {
+            let list = try read("\(modulesDirectory)/list")
+            let names = String(decoding: list, as: UTF8.self).split(whereSeparator: \.isNewline)
+            guard names.count <= modulesMax else { throw .configuration("\(modulesDirectory)/list names \(names.count) modules") }
+            archive.addFile("modules/list", list)
+            for name in names where !name.contains("/") { archive.addFile("modules/\(name)", try read("\(modulesDirectory)/\(name)")) }
+        }
+        return archive.finished()
+    }
+
+    private static func read(_ path: String) throws(MachineError) -> [UInt8] {
+        do throws(SystemError) {
+            let file = try OwnedDescriptor.open(path, O_RDONLY)
+            let number = file.rawValue
+            let size = try systemCall("tell the size of", path) { Int(lseek(number, 0, SEEK_END)) }
+            guard size <= moduleBytesMax else { throw SystemError("use", "\(path) of \(size) bytes", errno: .invalidArgument) }
+            var bytes = [UInt8](repeating: 0, count: size)
+            let count = try systemCall("read", path) { bytes.withUnsafeMutableBytes { clinux_pread(number, $0.baseAddress, $0.count, 0) } }
+            guard count == size else { throw SystemError("read all of", path, errno: .inputOutput) }
+            return bytes
+        } catch {
+            throw .configuration("\(error). Run: aurora image prepare")
+        }
+    }
+
+    /// Aurora's words, the device words, then the configuration's own, which may repeat and so override.
+    static func commandLine(_ configuration: MachineConfiguration, devices: [String]) -> String {
+        var words = [
+            "console=hvc0", "quiet", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0", "nokaslr", "noresume",
+            "cryptomgr.notests", "rcupdate.rcu_expedited=1", "no_timer_check", "8250.nr_uarts=0", "random.trust_bootloader=on",
+        ]
+        if !configuration.blockDevices.isEmpty { words += ["aurora.root=/dev/vda", "aurora.rootfstype=ext4"] }
+        return (words + devices + configuration.commandLine).joined(separator: " ")
+    }
+}

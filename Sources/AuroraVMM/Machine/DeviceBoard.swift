@@ -1,0 +1,137 @@
+internal import CLinux
+import Linux
+
+/// All virtio devices of a machine: their windows in guest-physical memory, doorbells, interrupts and event loops.
+///
+/// Register pages lie side by side in one read-only memory slot, so that a guest reads a register without leaving; its
+/// writes trap, except the doorbell and the usual interrupt acknowledgement, which are eventfds.
+final class DeviceBoard: @unchecked Sendable {
+    // Safety: everything is set in `init`; devices and loops are safe for any thread.
+    private static let queueNotify: UInt64 = 0x50
+    private static let interruptAcknowledge: UInt64 = 0x64
+
+    struct Slot {
+        let window: any MMIOWindow
+        let address: GuestAddress
+        let line: EventInterruptLine
+        let vector: UInt32
+        let isDisk: Bool
+    }
+
+    private(set) var slots: [Slot] = []
+    private let pages: Mapping
+    private let base: GuestAddress
+    private let loop: EventLoop
+    private let diskLoop: EventLoop
+    private let acknowledgements: EventDescriptor
+
+    /// Makes the devices of a configuration.
+    ///
+    /// - Throws: `MachineError` for a disk or socket that cannot be opened.
+    init(_ configuration: MachineConfiguration, memory: GuestMemory, platform: any Platform, console: ConsoleLog) throws(MachineError) {
+        base = platform.deviceAddress
+        do throws(SystemError) {
+            pages = try .anonymous(count: platform.devicesMax * pageBytes, what: "device registers")
+            loop = try EventLoop(name: "devices")
+            diskLoop = try EventLoop(name: "disks")
+            acknowledgements = try EventDescriptor()
+            for disk in configuration.blockDevices { try addDisk(disk, memory, platform) }
+            try add(EntropyDevice(), memory, platform)
+        } catch {
+            throw .system(error)
+        }
+        guard slots.count <= platform.devicesMax else {
+            throw .configuration("\(slots.count) devices are more than the \(platform.devicesMax) a machine can have; use fewer volumes")
+        }
+    }
+
+    private func addDisk(_ disk: BlockDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform) throws(SystemError) {
+        let backend = try RawFileBackend(path: disk.path, isReadOnly: disk.isReadOnly)
+        try add(BlockDevice(backend: backend, serial: "aurora-\(slots.count)"), memory, platform, isDisk: true)
+    }
+
+    private func add(_ device: some VirtioDevice, _ memory: GuestMemory, _ platform: any Platform, isDisk: Bool = false) throws(SystemError) {
+        let index = slots.count
+        guard index < platform.devicesMax else { throw SystemError("add", "device \(index)", errno: .noSpace) }
+        let line = EventInterruptLine(event: try EventDescriptor())
+        let transport = try MMIOTransport(device, memory: memory, interrupt: line, page: RegisterPage(pages, page: index))
+        slots.append(
+            Slot(
+                window: transport, address: GuestAddress(base.rawValue + UInt64(index * pageBytes)), line: line,
+                vector: platform.interruptVector(ofDevice: index), isDisk: isDisk))
+    }
+
+    /// Where the devices' windows lie.
+    var addresses: [GuestAddress] { slots.map(\.address) }
+
+    /// Shows the register pages to the guest.
+    ///
+    /// - Throws: `MachineError.system`.
+    func placeRegisters(in machine: VirtualMachine, slot: UInt32) throws(MachineError) {
+        guard !slots.isEmpty else { return }
+        try machine.setMemory(
+            slot: slot, at: base, host: pages.base, count: slots.count * pageBytes, flags: UInt32(KVM_MEM_READONLY))
+    }
+
+    /// Connects doorbells and interrupts; the devices serve from now on.
+    ///
+    /// - Throws: `MachineError.system`.
+    func connect(to machine: VirtualMachine) throws(MachineError) {
+        try machine.routeInterrupts(slots.enumerated().map { (gsi: UInt32($0), vector: $1.vector) })
+        for (index, slot) in slots.enumerated() {
+            try machine.connect(slot.line.event, toInterrupt: UInt32(index))
+            for (queue, notifier) in slot.window.queueNotifiers.enumerated() {
+                try machine.connect(
+                    notifier, toWriteAt: GuestAddress(slot.address.rawValue + DeviceBoard.queueNotify), match: UInt64(queue))
+            }
+            // Nobody reads this one: "used buffer" stays set for good, so its acknowledgement changes nothing.
+            try machine.connect(
+                acknowledgements, toWriteAt: GuestAddress(slot.address.rawValue + DeviceBoard.interruptAcknowledge), match: 1)
+            do throws(SystemError) { try slot.window.attach(to: slot.isDisk ? diskLoop : loop) } catch { throw .system(error) }
+        }
+    }
+
+    // MARK: - Exits
+
+    func read(_ address: GuestAddress, size: Int) -> UInt64 {
+        guard let (window, offset) = locate(address) else { return .max }
+        return window.read(offset: offset, size: size)
+    }
+
+    func write(_ address: GuestAddress, size: Int, value: UInt64) {
+        guard let (window, offset) = locate(address) else { return }
+        window.write(offset: offset, size: size, value: value)
+    }
+
+    private func locate(_ address: GuestAddress) -> (any MMIOWindow, Int)? {
+        guard address >= base else { return nil }
+        let offset = address.rawValue - base.rawValue
+        guard offset < UInt64(slots.count * pageBytes) else { return nil }
+        return (slots[Int(offset) / pageBytes].window, Int(offset) % pageBytes)
+    }
+
+    // MARK: - Rest and end
+
+    private var isQuiet = false
+
+    func quiesce() {
+        guard !isQuiet else { return }
+        isQuiet = true
+        loop.quiesce()
+        diskLoop.quiesce()
+    }
+
+    func resume() {
+        guard isQuiet else { return }
+        isQuiet = false
+        diskLoop.resume()
+        loop.resume()
+    }
+
+    func stop() {
+        resume()
+        for slot in slots { slot.window.detach() }
+        loop.stop()
+        diskLoop.stop()
+    }
+}

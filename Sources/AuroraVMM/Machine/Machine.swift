@@ -1,0 +1,117 @@
+internal import CLinux
+import Linux
+import Synchronization
+
+/// One virtual machine: memory, a vCPU, devices. It knows nothing of stores and groups.
+///
+/// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `pause()` first parks the
+/// vCPU, then brings both loops to rest: from then on nothing changes the guest, and its state can be taken.
+public final class Machine: Sendable {
+    /// How the guest runs.
+    public let mode: GuestMode
+    /// The guest's memory.
+    public let memory: GuestMemory
+    /// What the guest printed last.
+    public let console: ConsoleLog
+
+    let platform: any Platform & Sendable
+    let virtualMachine: VirtualMachine
+    let devices: DeviceBoard
+    private let runner: VCPURunner
+    private let ending: MachineEnding
+
+    /// Makes the machine and loads the kernel; nothing runs yet.
+    ///
+    /// - Throws: `MachineError` saying what is missing or wrong.
+    public init(_ configuration: MachineConfiguration) throws(MachineError) {
+        let configuration = try configuration.checked()
+        let kernel = try KernelImage(path: configuration.kernelPath)
+        let system = try KVMSystem()
+        if let mode = configuration.mode { self.mode = mode } else { mode = try KVMKind.probe(system).preferredMode }
+        console = ConsoleLog(sink: configuration.consoleLog)
+        platform = try Machine.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
+        virtualMachine = try system.createVirtualMachine()
+        memory = GuestMemory(regions: try platform.memoryRegions)
+        for (index, region) in memory.regions.enumerated() {
+            try virtualMachine.setMemory(slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count)
+        }
+        devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
+        try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
+        try virtualMachine.createInterruptController()
+        let cpu = try virtualMachine.createVirtualCPU(0)
+        try devices.connect(to: virtualMachine)
+        let contents = BootContents(
+            kernel: kernel, initramfs: try BootFiles.initramfs(modulesDirectory: configuration.modulesDirectory),
+            commandLine: BootFiles.commandLine(configuration, devices: platform.deviceWord(devices.addresses)))
+        try platform.boot(contents, memory: memory, cpu: cpu, cpuid: try system.supportedCPUID())
+        let ending = MachineEnding()
+        self.ending = ending
+        let handler = ExitHandler(platform: platform, memory: memory, devices: devices, console: console)
+        runner = try VCPURunner(cpu: cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
+    }
+
+    deinit { stop() }
+
+    private static func makePlatform(_ mode: GuestMode, memoryBytes: Int, console: ConsoleLog) throws(MachineError) -> any Platform & Sendable {
+        switch mode {
+        case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
+        case .hvm: throw .configuration("hvm mode is not built yet")
+        }
+    }
+
+    /// Starts or continues the guest.
+    public func resume() {
+        devices.resume()
+        runner.resume()
+    }
+
+    /// Returns when neither the vCPU nor a device changes the guest any more.
+    public func pause() {
+        runner.pause()
+        devices.quiesce()
+    }
+
+    /// Ends all threads of the machine. Idempotent; the guest is not asked.
+    public func stop() {
+        runner.stop()
+        devices.stop()
+        ending.set(.stopped)
+    }
+
+    /// Returns when the guest has ended, or `stop()` was called.
+    public func waitUntilEnded() async -> MachineEnd { await ending.wait() }
+
+    /// How the guest has ended; nil while it runs.
+    public var end: MachineEnd? { ending.value }
+}
+
+/// The end of a machine, known once, awaited by many.
+final class MachineEnding: Sendable {
+    private struct State {
+        var end: MachineEnd?
+        var waiters: [CheckedContinuation<MachineEnd, Never>] = []
+    }
+    private let state = Mutex(State())
+
+    var value: MachineEnd? { state.withLock { $0.end } }
+
+    func set(_ end: MachineEnd) {
+        let waiters = state.withLock { state in
+            if state.end != nil { return [CheckedContinuation<MachineEnd, Never>]() }
+            state.end = end
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume(returning: end) }
+    }
+
+    func wait() async -> MachineEnd {
+        await withCheckedContinuation { continuation in
+            let end = state.withLock { state in
+                if state.end == nil { state.waiters.append(continuation) }
+                return state.end
+            }
+            if let end { continuation.resume(returning: end) }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+/// How a guest's kernel runs.
+public enum GuestMode: String, Sendable, Codable, CaseIterable {
+    /// In ring 3, as a Xen-PV domain served by the PV shim: fast wherever ring 0 is emulated.
+    case pv
+    /// In ring 0 of hardware virtualization.
+    case hvm
+}
+
+/// A disk of a machine.
+public struct BlockDeviceConfiguration: Sendable, Hashable {
+    /// The file or block device.
+    public var path: String
+    /// Whether the guest may not write.
+    public var isReadOnly: Bool
+    /// Writes go to this file and leave `path` untouched (copy-on-write); nil: writes go to `path`.
+    public var overlayPath: String?
+
+    /// A disk.
+    public init(path: String, isReadOnly: Bool = false, overlayPath: String? = nil) {
+        self.path = path
+        self.isReadOnly = isReadOnly
+        self.overlayPath = overlayPath
+    }
+}
+
+/// A network interface of a machine.
+public struct NetworkDeviceConfiguration: Sendable, Hashable {
+    /// An open TAP descriptor (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). The machine takes it over.
+    public var tapDescriptor: Int32
+    /// The guest's hardware address, six bytes.
+    public var macAddress: [UInt8]
+
+    /// A network interface.
+    public init(tapDescriptor: Int32, macAddress: [UInt8]) {
+        self.tapDescriptor = tapDescriptor
+        self.macAddress = macAddress
+    }
+}
+
+/// What a machine is made of.
+public struct MachineConfiguration: Sendable {
+    /// The guest's memory in bytes, a multiple of 2 MiB.
+    public var memoryBytes: Int
+    /// The kernel, an ELF `vmlinux`.
+    public var kernelPath: String
+    /// A directory with kernel modules and their load order in `list`; nil: none.
+    public var modulesDirectory: String?
+    /// Words for the kernel's command line after Aurora's own.
+    public var commandLine: [String]
+    /// How the kernel runs; nil: as the host's KVM does it best.
+    public var mode: GuestMode?
+    /// The disks, in the order of /dev/vda, /dev/vdb, …
+    public var blockDevices: [BlockDeviceConfiguration]
+    /// The network interface; nil: none.
+    public var network: NetworkDeviceConfiguration?
+    /// The Unix socket that leads to the guest's vsock ports; nil: none.
+    public var vsockSocketPath: String?
+    /// Receives everything the guest prints on its console, on the printing thread.
+    public var consoleLog: (@Sendable (UnsafeRawBufferPointer) -> Void)?
+
+    /// The least memory a guest boots with: the kernel itself needs most of it.
+    public static let memoryBytesMin = 64 << 20
+    /// Memory comes in pieces of a large page.
+    public static let memoryAlignment = 2 << 20
+    static let vsockCID: UInt64 = 3
+
+    /// A machine with this much memory and this kernel, and nothing else.
+    public init(memoryBytes: Int, kernelPath: String) {
+        self.memoryBytes = memoryBytes
+        self.kernelPath = kernelPath
+        commandLine = []
+        blockDevices = []
+    }
+}

@@ -1,0 +1,221 @@
+internal import CLinux
+import Linux
+
+/// A guest in pv mode: memory of the shim, first registers, and what the shim asks of the VMM.
+///
+/// `@unchecked Sendable`: set up by `boot` before the vCPU runs, then used only by the vCPU thread, or while it is parked.
+final class PVPlatform: Platform, @unchecked Sendable {
+    let mode = GuestMode.pv
+    let deviceAddress = ShimLayout.deviceAddress
+    let devicesMax = ShimLayout.devicesMax
+
+    private let image: ShimImage
+    private let memoryBytes: Int
+    private let slot: ShimSlot
+    private let console: ConsoleLog
+    private var consoleRing: GuestAddress?
+    private static let ringIn = 1024
+    private static let ringOut: UInt32 = 2048
+    private static let ringIndexes: UInt64 = 3072
+    private static let consoleWriteBytesMax: UInt64 = 4096
+
+    private enum MSR {
+        static let star: UInt32 = 0xc000_0081
+        static let lstar: UInt32 = 0xc000_0082
+        static let systemCallMask: UInt32 = 0xc000_0084
+        static let pvEOI: UInt32 = 0x4b56_4d04
+    }
+
+    /// - Throws: `MachineError` when the program has no shim or the host no memory.
+    init(memoryBytes: Int, console: ConsoleLog) throws(MachineError) {
+        guard memoryBytes <= ShimLayout.memoryBytesMax else {
+            throw .configuration("\(memoryBytes >> 30) GiB of memory are more than \(ShimLayout.memoryBytesMax >> 30) GiB")
+        }
+        image = try ShimImage()
+        self.memoryBytes = memoryBytes
+        self.console = console
+        do throws(SystemError) {
+            slot = ShimSlot(
+                image: image, mapping: try .anonymous(count: ShimLayout.slotBytes(memoryBytes: memoryBytes), what: "the memory of the PV shim"))
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    var memoryRegions: [GuestMemory.Region] {
+        get throws(MachineError) {
+            do throws(SystemError) {
+                return [
+                    .init(start: GuestAddress(0), mapping: try .anonymous(count: memoryBytes, what: "guest memory")),
+                    .init(start: ShimLayout.slotAddress, mapping: slot.mapping),
+                ]
+            } catch {
+                throw .system(error)
+            }
+        }
+    }
+
+    func deviceWord(_ windows: [GuestAddress]) -> [String] {
+        guard !windows.isEmpty else { return [] }
+        let list = windows.enumerated().map { "\($1):\(ShimLayout.devicePort + UInt64($0))" }
+        return ["aurora.devices=" + list.joined(separator: ",")]
+    }
+
+    func interruptVector(ofDevice index: Int) -> UInt32 { ShimLayout.eventVectorBase + 1 + UInt32(index) }
+
+    func boot(_ boot: BootContents, memory: GuestMemory, cpu: VirtualCPU, cpuid: CPUIDTable) throws(MachineError) {
+        var builder = try DomainBuilder(memory: memory, memoryBytes: memoryBytes, kernel: boot.kernel)
+        let domain = try builder.build(
+            initramfs: boot.initramfs, commandLine: boot.commandLine,
+            sharedInfo: GuestAddress(ShimSlot.physical(ShimLayout.sharedInfo)), slots: ShimSlot.topEntries)
+        try KernelPatch.apply(to: boot.kernel, in: memory, shim: image)
+        consoleRing = domain.consoleRing
+        let frequency = try cpu.tscKilohertz()
+        slot.build(memoryBytes: memoryBytes, tscKilohertz: frequency, pageTable: domain.pageTable)
+        setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: 0), memory: memory)
+        try setRegisters(domain, cpu: cpu, cpuid: cpuid)
+    }
+
+    /// Writes the clock page wherever the guest reads it, and the wall clock that belongs to it.
+    func setClock(_ clock: GuestClock, memory: GuestMemory) {
+        let page = clock.page
+        for (index, byte) in page.enumerated() {
+            slot.store(byte, at: slot.parameter(ShimLayout.paramTime) + index)
+            slot.store(byte, at: ShimLayout.sharedInfo + ShimLayout.vcpuTime + index)
+        }
+        let vcpuInfo: UInt64 = slot.load(slot.parameter(ShimLayout.paramVCPUInfoAddress))
+        let timeArea: UInt64 = slot.load(slot.parameter(ShimLayout.paramTimeAreaAddress))
+        if vcpuInfo != 0, let address = GuestAddress(vcpuInfo).advanced(by: UInt64(ShimLayout.vcpuTime)) { try? memory.write(address, page) }
+        if timeArea != 0 { try? memory.write(GuestAddress(timeArea), page) }
+        let wallClock = UInt64(clinux_clock_ns(CLOCK_REALTIME)) &- clock.nanoseconds(at: clinux_rdtsc())
+        slot.store(UInt32(2), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock)
+        slot.store(UInt32(truncatingIfNeeded: wallClock / 1_000_000_000), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock + 4)
+        slot.store(UInt32(wallClock % 1_000_000_000), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock + 8)
+    }
+
+    // MARK: - Exits
+
+    func handlePort(_ port: UInt16, memory: GuestMemory) -> ExitAction {
+        guard port == ShimLayout.exitPort else { return .end(.failed("The guest used port 0x\(String(port, radix: 16))")) }
+        let reason: UInt64 = slot.load(slot.parameter(ShimLayout.paramExitReason))
+        func argument(_ index: Int) -> UInt64 { slot.load(slot.parameter(ShimLayout.paramExitArguments) + index * 8) }
+        switch ShimExit(rawValue: reason) {
+        case .consoleRing: drainConsoleRing(memory)
+        case .consoleWrite:
+            let count = Int(min(argument(1), PVPlatform.consoleWriteBytesMax))
+            if let bytes = try? memory.bytes(GuestAddress(argument(0)), count: count) { bytes.withUnsafeBytes { console.append($0) } }
+        case .shutdown: return .end(end(ofShutdown: argument(0)))
+        case .unknownHypercall: note("hypercall \(argument(0)) is not served")
+        case .panic:
+            let place = [argument(0), argument(1), argument(2)].map { "0x" + String($0, radix: 16) }.joined(separator: " ")
+            return .end(.failed("The PV shim stopped at \(place)\n" + console.lastLines(20).joined(separator: "\n")))
+        case nil: return .end(.failed("The PV shim left for reason \(reason)"))
+        }
+        return .resume
+    }
+
+    private func note(_ text: String) { Array("aurora: \(text)\n".utf8).withUnsafeBytes { console.append($0) } }
+
+    /// SHUTDOWN_* of xen/interface/sched.h.
+    private func end(ofShutdown reason: UInt64) -> MachineEnd {
+        switch reason {
+        case 0: .powerOff
+        case 1: .reboot
+        case 3: .panic(consoleTail: console.lastLines(40))
+        default: .failed("The guest shut down for reason \(reason)")
+        }
+    }
+
+    /// The console's shared ring (xen/interface/io/console.h): 2048 bytes out, indexes that only grow.
+    private func drainConsoleRing(_ memory: GuestMemory) {
+        guard let ring = consoleRing, let indexes = ring.advanced(by: PVPlatform.ringIndexes), let base = ring.advanced(by: UInt64(PVPlatform.ringIn)),
+            let consumed: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 8)),
+            let produced: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 12))
+        else { return }
+        let count = min(produced &- consumed, PVPlatform.ringOut)
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Int(count))
+        for index in 0..<count {
+            let offset = UInt64((consumed &+ index) % PVPlatform.ringOut)
+            if let byte: UInt8 = try? memory.load(GuestAddress(base.rawValue + offset)) { bytes.append(byte) }
+        }
+        try? memory.store(produced, at: GuestAddress(indexes.rawValue + 8))
+        bytes.withUnsafeBytes { console.append($0) }
+    }
+
+    // MARK: - Registers
+
+    private func setRegisters(_ domain: DomainBuilder.Domain, cpu: VirtualCPU, cpuid: CPUIDTable) throws(MachineError) {
+        var cpuid = cpuid
+        // KVM hides these two although both work natively here; without them user space, which sees the host's CPUID,
+        // would use registers that nobody saves.
+        cpuid.update(1, register: 2, set: 1 << 26)  // XSAVE
+        cpuid.update(7, register: 1, set: 1 << 0)  // FSGSBASE
+        try cpu.setCPUID(cpuid)
+        var system = try cpu.get(CKVM_GET_SREGS, kvm_sregs(), "system registers")
+        system.cr0 = 0x8005_0033
+        system.cr3 = domain.pageTable
+        system.cr4 = 0x5_0620  // OSXSAVE, FSGSBASE, OSXMMEXCPT, OSFXSR, PAE
+        system.efer = 0xd01
+        system.apic_base = ShimLayout.apicAddress.rawValue | 0x900
+        system.cs = PVPlatform.segment(selector: 0x33, type: 11, long: true)
+        let data = PVPlatform.segment(selector: 0x2b, type: 3, long: false)
+        (system.ds, system.es, system.fs, system.gs, system.ss) = (data, data, data, data, data)
+        system.gdt.base = image.gdt
+        system.gdt.limit = 0x7f
+        system.idt.base = image.idt
+        system.idt.limit = 0xfff
+        system.tr = kvm_segment()
+        system.tr.base = image.tss
+        system.tr.limit = 0x67
+        system.tr.selector = 0x40
+        system.tr.type = 11
+        system.tr.present = 1
+        try cpu.set(CKVM_SET_SREGS, system, "system registers")
+        try setFloatingPoint(cpu)
+        try setLocalAPIC(cpu)
+        cpu.writeMSR(MSR.star, 0x23 << 48 | 8 << 32)
+        cpu.writeMSR(MSR.lstar, image.systemCallEntry)
+        cpu.writeMSR(MSR.systemCallMask, 0x4_7500)  // AC, NT, IOPL, DF, TF
+        cpu.writeMSR(MSR.pvEOI, ShimSlot.physical(slot.cpu(ShimLayout.cpuPVEOI)) | 1)
+        var registers = kvm_regs()
+        registers.rip = domain.entry
+        registers.rsp = domain.stack
+        registers.rsi = domain.startInfo
+        registers.rflags = 0x202
+        try cpu.set(CKVM_SET_REGS, registers, "registers")
+    }
+
+    private func setFloatingPoint(_ cpu: VirtualCPU) throws(MachineError) {
+        var control = kvm_xcrs()
+        control.nr_xcrs = 1
+        control.xcrs.0.value = 0xe7  // x87, SSE, AVX, AVX-512
+        try cpu.set(CKVM_SET_XCRS, control, "extended control registers")
+    }
+
+    /// Enables the local APIC, with its timer on the first event vector, one-shot, counting nanoseconds.
+    private func setLocalAPIC(_ cpu: VirtualCPU) throws(MachineError) {
+        var apic = try cpu.get(CKVM_GET_LAPIC, kvm_lapic_state(), "the local APIC")
+        withUnsafeMutableBytes(of: &apic) { registers in
+            registers.storeBytes(of: UInt32(0x1ff), toByteOffset: 0xf0, as: UInt32.self)  // spurious vector, enabled
+            registers.storeBytes(of: UInt32(0), toByteOffset: 0x80, as: UInt32.self)  // task priority
+            registers.storeBytes(of: ShimLayout.eventVectorBase, toByteOffset: 0x320, as: UInt32.self)  // timer
+            registers.storeBytes(of: UInt32(0xb), toByteOffset: 0x3e0, as: UInt32.self)  // divide by one
+        }
+        try cpu.set(CKVM_SET_LAPIC, apic, "the local APIC")
+    }
+
+    private static func segment(selector: UInt16, type: UInt8, long: Bool) -> kvm_segment {
+        var segment = kvm_segment()
+        segment.limit = 0xffff_ffff
+        segment.selector = selector
+        segment.type = type
+        segment.present = 1
+        segment.dpl = 3
+        segment.s = 1
+        segment.l = long ? 1 : 0
+        segment.db = long ? 0 : 1
+        segment.g = 1
+        return segment
+    }
+}

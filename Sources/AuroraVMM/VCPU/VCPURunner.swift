@@ -1,0 +1,131 @@
+internal import CLinux
+import Linux
+import Synchronization
+
+/// What the vCPU thread does after an exit.
+enum ExitAction: Sendable {
+    /// Enter the guest again.
+    case resume
+    /// The machine has ended.
+    case end(MachineEnd)
+}
+
+/// The thread of one vCPU. It starts parked; `resume()` lets it run, `pause()` parks it between two instructions.
+///
+/// The loop allocates nothing and takes no lock: its states are one futex word.
+final class VCPURunner: @unchecked Sendable {
+    // Safety: `thread` is set once in `init` after all other fields; `ended` only by the thread itself before it parks for good.
+    private enum Phase {
+        static let parked: UInt32 = 0
+        static let running: UInt32 = 1
+        static let pausing: UInt32 = 2
+        static let stopping: UInt32 = 3
+        static let ended: UInt32 = 4
+    }
+    private static let spins = 2000
+
+    let cpu: VirtualCPU
+    private let phase: UnsafeMutablePointer<Atomic<UInt32>>
+    private var thread: Thread?
+    private let handle: @Sendable (VirtualCPU) -> ExitAction
+    private let ended: @Sendable (MachineEnd) -> Void
+
+    /// Starts the thread, parked.
+    ///
+    /// - Parameters:
+    ///   - handle: called on the thread for every exit.
+    ///   - ended: called once on the thread when the machine has ended by itself.
+    /// - Throws: `MachineError.system` when there is no thread to be had.
+    init(
+        cpu: VirtualCPU, name: String, handle: @escaping @Sendable (VirtualCPU) -> ExitAction, ended: @escaping @Sendable (MachineEnd) -> Void
+    ) throws(MachineError) {
+        self.cpu = cpu
+        self.handle = handle
+        self.ended = ended
+        phase = .allocate(capacity: 1)
+        phase.initialize(to: Atomic(Phase.parked))
+        Thread.installInterruptHandler()
+        do throws(SystemError) {
+            thread = try Thread(name: name) { @Sendable [unowned self] in self.main() }
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    deinit {
+        stop()
+        phase.deinitialize(count: 1)
+        phase.deallocate()
+    }
+
+    /// Lets a parked vCPU run. No effect on one that runs or has ended.
+    func resume() {
+        let (exchanged, _) = phase.pointee.compareExchange(expected: Phase.parked, desired: Phase.running, ordering: .acquiringAndReleasing)
+        if exchanged { wake() }
+    }
+
+    /// Returns when the vCPU is out of the guest and parked, or has ended.
+    func pause() {
+        let (exchanged, _) = phase.pointee.compareExchange(expected: Phase.running, desired: Phase.pausing, ordering: .acquiringAndReleasing)
+        if exchanged {
+            cpu.requestExit()
+            thread?.interrupt()
+        }
+        for _ in 0..<VCPURunner.spins {
+            if phase.pointee.load(ordering: .acquiring) != Phase.pausing { return }
+            clinux_pause()
+        }
+        while phase.pointee.load(ordering: .acquiring) == Phase.pausing { _ = clinux_futex_wait(phase, Phase.pausing, -1) }
+    }
+
+    /// Ends the thread. Idempotent.
+    func stop() {
+        phase.pointee.store(Phase.stopping, ordering: .releasing)
+        cpu.requestExit()
+        thread?.interrupt()
+        wake()
+        thread?.join()
+    }
+
+    private func wake() { _ = clinux_futex_wake(phase, Int32.max) }
+
+    private func main() {
+        while true {
+            switch phase.pointee.load(ordering: .acquiring) {
+            case Phase.running: if !runOnce() { return }
+            case Phase.pausing: park()
+            case Phase.stopping: return
+            case let current: _ = clinux_futex_wait(phase, current, -1)
+            }
+        }
+    }
+
+    /// Enters the guest once and serves its exit. False when the thread is to end.
+    @inline(__always)
+    private func runOnce() -> Bool {
+        let result = cpu.enter()
+        if result == 0 {
+            if case .end(let end) = handle(cpu) { finish(end) }
+            return true
+        }
+        if result == -Int(EINTR) || result == -Int(EAGAIN) { return true }
+        finish(.failed("Cannot run the vCPU: \(Errno(rawValue: Int32(truncatingIfNeeded: -result)))"))
+        return true
+    }
+
+    /// Completes an exit that KVM still holds (the result of a port or memory access), then parks.
+    private func park() {
+        cpu.requestExit()
+        _ = cpu.enter()
+        cpu.clearExitRequest()
+        phase.pointee.store(Phase.parked, ordering: .releasing)
+        wake()
+    }
+
+    private func finish(_ end: MachineEnd) {
+        let (exchanged, current) = phase.pointee.compareExchange(expected: Phase.running, desired: Phase.ended, ordering: .acquiringAndReleasing)
+        if !exchanged, current == Phase.pausing { phase.pointee.store(Phase.ended, ordering: .releasing) }
+        wake()
+        ended(end)
+    }
+}

@@ -1,0 +1,32 @@
+public import ArgumentParser
+public import AuroraVMM
+import Foundation
+
+/// Boots a kernel without a group, its console on the terminal: for those who work on the machine itself.
+struct BootCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "boot", abstract: "Boot a kernel with its console on standard output.", shouldDisplay: false)
+
+    @Option(help: "The kernel, an ELF vmlinux.") var kernel: String
+    @Option(help: "A directory with kernel modules.") var modules: String?
+    @Option(help: "MiB of memory.") var memory = 256
+    @Option(help: "A disk image; writes go to it.") var disk: [String] = []
+    @Option(help: "pv or hvm.") var mode: GuestMode?
+    @Argument(help: "Words for the kernel's command line.") var words: [String] = []
+
+    func run() async throws {
+        var configuration = MachineConfiguration(memoryBytes: memory << 20, kernelPath: kernel)
+        configuration.modulesDirectory = modules
+        configuration.commandLine = words
+        configuration.mode = mode
+        configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
+        configuration.consoleLog = { FileHandle.standardOutput.write(Data($0)) }
+        let start = Date()
+        let machine = try Machine(configuration)
+        print("made in \(Date().timeIntervalSince(start) * 1000) ms")
+        machine.resume()
+        print("ended: \(await machine.waitUntilEnded()) after \(Date().timeIntervalSince(start)) s")
+    }
+}
+
+extension GuestMode: ExpressibleByArgument {}
