@@ -14,6 +14,7 @@ struct cpuid_mask {
 };
 
 #define BIT(n) (1u << (n))
+#define XCR0 0xe7u // x87, SSE, AVX, AVX-512; what the VMM sets
 
 // What a kernel in ring 3 must not see: features whose instructions or MSRs it cannot use here, and those that would
 // make it take slow paths (FSGSBASE: reading the inactive GS base would trap on every context switch).
@@ -22,8 +23,8 @@ static const struct cpuid_mask masks[] = {
         {0, 0, BIT(27) | BIT(31), 0}},
     {7, 0, {0, BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20), BIT(2) | BIT(3) | BIT(4) | BIT(7) | BIT(16) | BIT(22),
         BIT(4) | BIT(20) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(30) | BIT(31)}, {0}},
-    {0xd, 0, {~0xe7u, 0, 0, ~0u}, {0}},
-    {0xd, 1, {~7u, ~0u, ~0u, ~0u}, {0}},
+    {0xd, 0, {~XCR0, 0, 0, ~0u}, {0}},
+    {0xd, 1, {~5u, ~0u, ~0u, ~0u}, {0}}, // XSAVEOPT and XGETBV1: the standard format, whose size leaf 0xd tells
     {0x80000001, ~0u, {0, 0, BIT(2) | BIT(3) | BIT(10) | BIT(12) | BIT(22) | BIT(23) | BIT(24) | BIT(27) | BIT(28),
         BIT(3) | BIT(12) | BIT(16) | BIT(17) | BIT(26) | BIT(27)}, {0}},
     {0x80000008, ~0u, {0, BIT(12) | BIT(14) | BIT(15) | BIT(17) | BIT(24) | BIT(25) | BIT(26) | BIT(27), 0, 0}, {0}},
@@ -35,7 +36,22 @@ static const struct cpuid_mask masks[] = {
 
 static bool hidden_state_component(u32 leaf, u32 subleaf) {
     if (leaf == 7) return subleaf > 0;
-    return leaf == 0xd && subleaf > 1 && (subleaf > 31 || !(0xe7u >> subleaf & 1));
+    return leaf == 0xd && subleaf > 1 && (subleaf > 31 || !(XCR0 >> subleaf & 1));
+}
+
+static void native_cpuid(u32 leaf, u32 subleaf, u32 value[4]) {
+    __asm__ volatile("cpuid" : "=a"(value[0]), "=b"(value[1]), "=c"(value[2]), "=d"(value[3]) : "0"(leaf), "2"(subleaf));
+}
+
+// Bytes of an XSAVE area for XCR0: the processor tells those for the host's register, which may have more.
+static u32 xsave_bytes(void) {
+    u32 bytes = 576, value[4];
+    for (u32 component = 2; component < 32; component++) {
+        if (!(XCR0 >> component & 1)) continue;
+        native_cpuid(0xd, component, value);
+        if (value[0] + value[1] > bytes) bytes = value[0] + value[1];
+    }
+    return bytes;
 }
 
 static bool xen_leaf(u32 leaf, u32 result[4]) {
@@ -52,11 +68,12 @@ static bool xen_leaf(u32 leaf, u32 result[4]) {
 static void cpuid(struct registers *registers) {
     u32 leaf = (u32)registers->rax, subleaf = (u32)registers->rcx, value[4];
     if (!xen_leaf(leaf, value)) {
-        __asm__ volatile("cpuid" : "=a"(value[0]), "=b"(value[1]), "=c"(value[2]), "=d"(value[3]) : "0"(leaf), "2"(subleaf));
+        native_cpuid(leaf, subleaf, value);
         for (unsigned m = 0; m < sizeof masks / sizeof *masks; m++) {
             if (masks[m].leaf != leaf || (masks[m].subleaf != ~0u && masks[m].subleaf != subleaf)) continue;
             for (int i = 0; i < 4; i++) value[i] = (value[i] & ~masks[m].clear[i]) | masks[m].set[i];
         }
+        if (leaf == 0xd && subleaf == 0) value[1] = value[2] = xsave_bytes();
         if (hidden_state_component(leaf, subleaf)) value[0] = value[1] = value[2] = value[3] = 0;
     }
     registers->rax = value[0];

@@ -12,6 +12,7 @@ struct BootCommand: AsyncParsableCommand {
     @Option(help: "MiB of memory.") var memory = 256
     @Option(help: "A disk image; writes go to it.") var disk: [String] = []
     @Option(help: "pv or hvm.") var mode: GuestMode?
+    @Option(help: "Samples the guest's instruction pointer every millisecond into this file.") var profile: String?
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
     func run() async throws {
@@ -25,8 +26,19 @@ struct BootCommand: AsyncParsableCommand {
         let machine = try Machine(configuration)
         print("made in \(Date().timeIntervalSince(start) * 1000) ms")
         machine.resume()
+        if let profile { Thread.detachNewThread { sample(machine, profile) } }
         print("ended: \(await machine.waitUntilEnded()) after \(Date().timeIntervalSince(start)) s")
     }
 }
 
 extension GuestMode: ExpressibleByArgument {}
+
+/// Writes one instruction pointer a line until the machine ends.
+@Sendable private func sample(_ machine: Machine, _ path: String) {
+    var lines = ""
+    while machine.end == nil, let address = try? machine.instructionPointer() {
+        lines += String(address, radix: 16) + "\n"
+        usleep(1000)
+        try? lines.write(toFile: path, atomically: false, encoding: .utf8)
+    }
+}

@@ -71,6 +71,15 @@ public final class Machine: Sendable {
         devices.quiesce()
     }
 
+    /// Where the vCPU is: for a sampling profiler of the guest. Pauses the vCPU for some microseconds.
+    ///
+    /// - Throws: `MachineError.system`.
+    public func instructionPointer() throws(MachineError) -> UInt64 {
+        runner.pause()
+        defer { runner.resume() }
+        return try runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
+    }
+
     /// Ends all threads of the machine. Idempotent; the guest is not asked.
     public func stop() {
         runner.stop()

@@ -73,9 +73,9 @@ struct DomainBuilder {
     }
 
     /// Takes whole pages, below the kernel where they fit, else after it.
-    private mutating func place(_ bytes: UInt64) throws(MachineError) -> UInt64 {
+    private mutating func place(_ bytes: UInt64, afterKernel: Bool = false) throws(MachineError) -> UInt64 {
         let size = max(4096, (bytes + 4095) & ~4095)
-        if low + size <= kernel.start {
+        if !afterKernel, low + size <= kernel.start {
             defer { low += size }
             return low
         }
@@ -99,7 +99,8 @@ struct DomainBuilder {
         let frames = memoryBytes / 4096
         let tablePages = (frames * 8 + 4095) / 4096
         let leaves = (tablePages + 511) / 512
-        let first = try place((tablePages + leaves + 2) * 4096)
+        // After the kernel, as Xen does: Linux unmaps what lies between its own end and this table.
+        let first = try place((tablePages + leaves + 2) * 4096, afterKernel: true)
         let l3 = first + tablePages * 4096
         let l2 = l3 + 4096
         let l1 = l2 + 4096
