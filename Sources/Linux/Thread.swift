@@ -28,6 +28,11 @@ public final class Thread: @unchecked Sendable {
                 guard let argument else { return nil }
                 let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
                 _ = clinux_set_thread_name(start.name)
+                // A thread started from a dispatch worker inherits a mask that blocks every signal.
+                var mask = sigset_t()
+                sigemptyset(&mask)
+                sigaddset(&mask, Thread.interruptSignal)
+                pthread_sigmask(SIG_UNBLOCK, &mask, nil)
                 start.body()
                 return nil
             }, start.toOpaque())
