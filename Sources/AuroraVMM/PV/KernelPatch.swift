@@ -11,6 +11,9 @@ enum KernelPatch {
     private static let hypercall: [UInt8] = [0x51, 0x41, 0x53, 0x0f, 0x05, 0x41, 0x5b, 0x59]
     // push $0; push %rcx; push %r11; push %rax; mov $23, %eax; syscall
     private static let interruptReturn: [UInt8] = [0x6a, 0x00, 0x51, 0x41, 0x53, 0x50, 0xb8, 0x17, 0, 0, 0, 0x0f, 0x05]
+    // this_cpu_cmpxchg16b_emu: pushf; cli; cmp %gs:(%rsi), %rax. Used thousands of times until the kernel has patched in
+    // the real instruction; each `cli` would trap for nothing, since events are off that early.
+    private static let emulatedExchange: [UInt8] = [0x9c, 0xfa, 0x65, 0x48, 0x3b, 0x06, 0x75]
     private static let farJumpBytes: UInt64 = 16
 
     /// Patches a kernel that was loaded into guest memory.
@@ -18,6 +21,9 @@ enum KernelPatch {
     /// - Throws: `MachineError.kernel` when a function is not found exactly once.
     static func apply(to kernel: KernelImage, in memory: GuestMemory, shim: ShimImage) throws(MachineError) {
         let bytes = UnsafeRawBufferPointer(kernel.file.bytes)
+        for site in find(emulatedExchange + [0x18], in: bytes, kernel.segments) {
+            do throws(GuestMemoryError) { try memory.store(UInt8(0x90), at: GuestAddress(site + 1)) } catch { throw .kernel("\(error)") }
+        }
         for (index, (pattern, target)) in [(hypercall, shim.hypercall), (interruptReturn, shim.interruptReturn)].enumerated() {
             let sites = find(pattern, in: bytes, kernel.segments)
             guard sites.count == 1 else {
