@@ -35,7 +35,14 @@ let package = Package(
         .target(name: "GuestAgentCore", dependencies: ["AgentProtocol"], path: "Sources/GuestAgent/Core", swiftSettings: strict),
         .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .target(name: "AuroraVMM", dependencies: ["CLinux", "Linux", "GuestBlobs"], swiftSettings: strict),
-        .target(name: "Images", dependencies: ["Linux", "CLinux"], swiftSettings: strict),
+        .target(
+            name: "Images", dependencies: ["Linux", "CLinux"],
+            resources: [
+                .embedInCode("Recipes/apt.sh"), .embedInCode("Recipes/kernel/fetch.sh"), .embedInCode("Recipes/kernel/modules.sh"),
+                .embedInCode("Recipes/module/build-module.sh"), .embedInCode("Recipes/module/aurora.c"),
+                .embedInCode("Recipes/module/Kbuild"), .embedInCode("Recipes/base/build-image.sh"),
+            ],
+            swiftSettings: strict),
         // Names, configuration, state and control of persistence groups; published ports; the runtime of a VMM process.
         .target(name: "Groups", dependencies: ["AgentClient", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .executableTarget(

@@ -5,5 +5,5 @@ import ArgumentParser
 struct Aurora: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "aurora", abstract: "A single level store for unmodified Linux applications.",
-        subcommands: [BootCommand.self])
+        subcommands: [BootCommand.self, ImageCommand.self])
 }

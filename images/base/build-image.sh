@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a root file system of Debian packages as one raw ext4 file.
 #
-#   build-image.sh DIRECTORY SIZE [PACKAGE...]    fills DIRECTORY: root.ext4 (sparse, SIZE bytes), packages
+#   build-image.sh DIRECTORY SIZE [PACKAGE...]    fills DIRECTORY: root.ext4 (sparse, SIZE bytes), sha256, packages
 #
 # packages lists what is installed, one "NAME VERSION" a line. Root uses mmdebstrap's root mode; an ordinary user its
 # unshare mode, and fakeroot to keep the owners of files. The result depends on the state of the archive and on the
@@ -16,13 +16,14 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 directory=$(cd "$1" && pwd)
 size=$2
 shift 2
+own_namespace "$0" "$directory" "$size" "$@"
 need mmdebstrap mmdebstrap
 need mke2fs e2fsprogs
 [ -r "$keyring" ] || fail 3 "$keyring is missing on this host: apt-get install debian-archive-keyring"
 
 # The host's sources of this Debian release and nothing else it may have (third-party repositories, other releases).
 debian_sources() {
-    apt-get $apt_options indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT) # $(ORIGIN)' "Created-By: Packages" |
+    apt_get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT) # $(ORIGIN)' "Created-By: Packages" |
         grep -E "^deb [^ ]+ $suite(-updates|-security)? .* # Debian\$" | sed 's/ # Debian$//' | sort -u
 }
 
@@ -34,7 +35,7 @@ if [ -z "$sources" ]; then
 fi
 
 # Every file is dated no later than the archive itself, so that two builds from one state agree.
-lists=$(apt-config $apt_options shell lists Dir::State::lists/d | sed "s/^lists='//; s/'\$//")
+lists=$(apt_config shell lists Dir::State::lists/d | sed "s/^lists='//; s/'\$//")
 SOURCE_DATE_EPOCH=$(sed -n 's/^Date: //p' "$lists"*"$suite"*_InRelease 2>/dev/null |
     while read -r date; do date -d "$date" +%s; done | sort -n | tail -n 1)
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
@@ -44,7 +45,9 @@ as_owner=
 if [ "$(id -u)" -ne 0 ]; then
     need fakeroot fakeroot
     need newuidmap uidmap
-    grep -q "^$(id -un):" /etc/subuid || fail 3 "user $(id -un) has no sub-ids in /etc/subuid: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), or run as root"
+    user=$(id -un)
+    grep -q "^$user:" /etc/subuid ||
+        fail 3 "$user has no sub-ids: run as root, or usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $user"
     mode=unshare
     as_owner=fakeroot
 else
@@ -54,7 +57,7 @@ else
 fi
 
 include=$(IFS=,; echo "$*")
-proxy=$(apt-config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
+proxy=$(apt_config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
 echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring="$keyring" \
     ${include:+--include="$include"} ${proxy:+--aptopt="$proxy"} \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
@@ -89,3 +92,4 @@ E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -F -t ext4 -b 4096 -m 0 -J size
     -E "hash_seed=$uuid,root_owner=0:0,lazy_journal_init=1" -L aurora -d "$directory/root" "$directory/root.ext4"
 SESSION
 rm -rf "$directory/root" "$directory/apt"
+digest "$directory/root.ext4" >"$directory/sha256"

@@ -12,7 +12,7 @@ series=6.1
 # Sets release and packages. The headers must be of exactly the kernel's version, or the module would not load.
 resolve() {
     packages=
-    for image in $(apt-cache $apt_options pkgnames "linux-image-$series.0-" |
+    for image in $(apt_cache pkgnames "linux-image-$series.0-" |
         grep -E "^linux-image-$series\.0-[0-9]+-cloud-amd64\$" | sort -rV); do
         release=${image#linux-image-}
         version=$(candidate "$image")
@@ -32,7 +32,9 @@ linux-kbuild-$series $kbuild"
 
 download() {
     mkdir -p "$1/debs"
-    (cd "$1/debs" && echo "$packages" | sed 's/ /=/' | xargs apt-get $apt_options download >&2)
+    # shellcheck disable=SC2046 # one word a package: names and versions hold no blanks
+    set -- "$1" $(echo "$packages" | sed 's/ /=/')
+    (cd "$1/debs" && shift && apt_get download "$@" >&2)
 }
 
 case "${1:-}" in

@@ -18,8 +18,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -119,6 +121,11 @@ static inline int64_t clinux_clock_ns(int clock) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 static inline void clinux_pause(void) { __asm__ volatile("pause"); }
+static inline long clinux_renameat2(const char *from, const char *to, unsigned int flags) {
+    CLINUX_RESULT(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags));
+}
+static const unsigned int CLINUX_RENAME_EXCHANGE = 1 << 1; // RENAME_EXCHANGE of linux/fs.h, which clashes with sys/mount.h
+static inline char **clinux_environment(void) { return environ; }
 static inline int clinux_errno(void) { return errno; }
 
 // MARK: - KVM request numbers (macros with arguments are not imported)

@@ -1,0 +1,99 @@
+internal import CLinux
+internal import Linux
+
+/// Told what a build is doing, one short phrase a step.
+public typealias BuildProgress = @Sendable (String) -> Void
+
+/// A build under way: the lock, a private directory beside the target, and a log.
+///
+/// Invariants: nothing is visible under the target's name before it is complete and on the disk; a build that dies
+/// leaves only its private directory, which the next build of the same name removes first.
+struct BuildArea {
+    /// What is built, in words, for messages.
+    let what: String
+    /// The private directory; `result` below it becomes the target.
+    let directory: String
+    /// The directory that is published.
+    var result: String { "\(directory)/result" }
+    /// Where recipes say what they do.
+    let log: String
+    private let lock: BuildLock
+    private let recipes: Recipes
+
+    /// The most that is read of the end of a log, in bytes.
+    private static let logTailMax = 64 << 10
+
+    /// Enters an area whose lock is held: removes what a dead build left and starts afresh.
+    init(what: String, name: String, parent: String, logs: String, lock: BuildLock, recipes: Recipes) throws(ImageError) {
+        self.what = what
+        self.lock = lock
+        self.recipes = recipes
+        directory = Self.path(name: name, parent: parent)
+        log = "\(logs)/\(name).log"
+        do {
+            try Files.removeTree(directory)
+            try Files.makeDirectory(result)
+            try Files.makeDirectory(logs)
+            try Files.write([], to: log)
+            try recipes.write(to: "\(directory)/recipes")
+        } catch {
+            abandon()
+            throw explained(error)
+        }
+    }
+
+    /// The private directory of a name; a leading dot keeps it out of listings and of valid names.
+    static func path(name: String, parent: String) -> String { "\(parent)/.building-\(name)" }
+    /// The lock file of a name.
+    static func lockPath(name: String, parent: String) -> String { "\(parent)/.lock-\(name)" }
+
+    /// Runs one script of the recipes with the result's error messages in the log.
+    func runRecipe(_ script: String, _ arguments: [String], output: String? = nil) throws(ImageError) {
+        try run(["sh", "\(directory)/recipes/\(script)"] + arguments, output: output)
+    }
+
+    /// Runs a program that must succeed.
+    func run(_ command: [String], input: String = "/dev/null", output: String? = nil) throws(ImageError) {
+        let end = try ChildProcess(command: command, input: input, output: output, log: log, lock: lock).run()
+        switch end {
+        case .exited(0): return
+        case .exited(let status): throw failure("\(command.prefix(2).last ?? "") ended with status \(status)")
+        case .killed(let signal): throw failure("it was killed by signal \(signal)", preferringLog: false)
+        }
+    }
+
+    /// Makes the result durable and visible under its name, and cleans up.
+    func publish(as target: String) throws(ImageError) {
+        do {
+            try Files.syncTree(result)
+            try Files.publish(result, as: target)
+            try Files.sync(String(target[..<(target.lastIndex(of: "/") ?? target.endIndex)]))
+        } catch { throw explained(error) }
+        abandon()
+    }
+
+    /// Removes the private directory; a part that resists is removed by the next build.
+    func abandon() { try? Files.removeTree(directory) }
+
+    /// A full disk shows as many different failures; all of them are told as what they are.
+    func explained(_ error: ImageError) -> ImageError {
+        if case .system(let failure) = error, failure.errno == .noSpace { return .diskFull(what: what, path: directory) }
+        return error
+    }
+
+    private func failure(_ otherwise: String, preferringLog: Bool = true) -> ImageError {
+        let lines = logTail()
+        if lines.contains(where: { $0.contains("No space left on device") }) { return .diskFull(what: what, path: directory) }
+        // apt's own reason ("E: Unable to locate package x") says more than the script's last line.
+        let reason = lines.last { $0.hasPrefix("E: ") && !$0.contains("apt-get") && !$0.contains("mmdebstrap") } ?? lines.last
+        return .recipeFailed(what: what, message: preferringLog ? reason.map(String.init) ?? otherwise : otherwise, log: log)
+    }
+
+    private func logTail() -> [Substring] {
+        guard let size = try? Files.size(log).bytes, let file = try? OwnedDescriptor.open(log, O_RDONLY) else { return [] }
+        var bytes = [UInt8](repeating: 0, count: min(size, Self.logTailMax))
+        let start = size - bytes.count
+        let count = bytes.withUnsafeMutableBytes { clinux_pread(file.rawValue, $0.baseAddress, $0.count, Int64(start)) }
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).split(whereSeparator: \.isNewline)
+    }
+}

@@ -1,0 +1,68 @@
+public import Linux
+
+/// Why a kernel or an image could not be built, opened or removed.
+///
+/// The text says what to do.
+public enum ImageError: Error, Sendable, CustomStringConvertible {
+    /// A name that is not `[a-z0-9][a-z0-9._-]{0,62}`.
+    case invalidName(String)
+    /// A name that Aurora keeps for an image of its own.
+    case reservedName(String)
+    /// Text that is not the name of a Debian package, optionally with `=VERSION`.
+    case invalidPackage(String)
+    /// A size that is not a number with a unit, or out of the range an image may have.
+    case invalidSize(String)
+    /// No image of this name.
+    case notFound(String)
+    /// No kernel has been prepared.
+    case noKernel
+    /// A cached kernel or image whose files do not agree; `remedy` is a command.
+    case corrupt(what: String, path: String, reason: String, remedy: String)
+    /// An image that groups still use.
+    case inUse(name: String, groups: [String])
+    /// An image that another process is building at this moment.
+    case beingBuilt(String)
+    /// A recipe gave up; `message` is what it said last.
+    case recipeFailed(what: String, message: String, log: String)
+    /// The disk was full; nothing half-made is left.
+    case diskFull(what: String, path: String)
+    /// The kernel's boot image could not be unpacked.
+    case kernelImage(path: String, KernelImageError)
+    /// A system call failed.
+    case system(SystemError)
+
+    /// "Cannot ...: why. What to do."
+    public var description: String {
+        switch self {
+        case .invalidName(let name):
+            "Cannot use \(quoted(name)) as an image name: it must be 1 to \(ImageName.lengthMax) of a-z 0-9 . _ - "
+                + "and start with a-z or 0-9"
+        case .reservedName(let name):
+            "Cannot build an image named \(name): the name is reserved for the image that `aurora image prepare` makes; choose another"
+        case .invalidPackage(let text):
+            "Cannot install \(quoted(text)): it is not the name of a Debian package (a-z 0-9 + . -, optionally =VERSION)"
+        case .invalidSize(let text):
+            "Cannot make an image of size \(quoted(text)): give a number with K, M, G or T "
+                + "between \(ImageSize.minimumText) and \(ImageSize.maximumText)"
+        case .notFound(let name):
+            "No image named \(name): `aurora image ls` shows what there is, `aurora image build \(name) --packages ...` makes it"
+        case .noKernel: "No kernel has been prepared: run `aurora image prepare`"
+        case .corrupt(let what, let path, let reason, let remedy): "Cannot use \(what) in \(path): \(reason). Run `\(remedy)`"
+        case .inUse(let name, let groups):
+            "Cannot remove image \(name): used by \(groups.count == 1 ? "group" : "groups") \(groups.joined(separator: ", ")); "
+                + "remove them first (`aurora rm`) or give --force"
+        case .beingBuilt(let name): "Cannot remove image \(name): it is being built at this moment; try again when the build has ended"
+        case .recipeFailed(let what, let message, let log): "Cannot build \(what): \(message). The whole story is in \(log)"
+        case .diskFull(let what, let path): "Cannot build \(what): no space left on the disk of \(path). Nothing half-made was left there"
+        case .kernelImage(let path, let error): "Cannot unpack the kernel \(path): \(error)"
+        case .system(let error): error.description
+        }
+    }
+
+    /// Foreign text in a message: bounded, and without control characters that a terminal would obey.
+    private func quoted(_ text: String) -> String {
+        let lengthMax = 80
+        let shown = text.unicodeScalars.prefix(lengthMax).map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : String($0) }
+        return "\"\(shown.joined())\(text.unicodeScalars.count > lengthMax ? "..." : "")\""
+    }
+}

@@ -1,0 +1,146 @@
+internal import FoundationEssentials
+internal import Linux
+
+/// The images below `images/` of the data directory: built, listed, opened, removed.
+///
+/// Safe for many processes at once.
+public struct ImageStore: Sendable {
+    private let dataPath: String
+    private let directory: String
+    private let recipes: Recipes
+
+    /// The images of a data directory.
+    public init(dataPath: String, recipes: Recipes = .embedded) {
+        self.dataPath = dataPath
+        directory = "\(dataPath)/images"
+        self.recipes = recipes
+    }
+
+    private func path(_ name: ImageName) -> String { "\(directory)/\(name)" }
+
+    /// Opens an image.
+    ///
+    /// - Throws: `ImageError.notFound` or `.corrupt`.
+    public func open(_ name: ImageName) throws(ImageError) -> Image {
+        guard Files.exists(path(name)) else { throw .notFound(name.description) }
+        return try Image(opening: path(name), name: name)
+    }
+
+    /// An image as a listing shows it: opened, or why it cannot be.
+    public struct Entry: Sendable {
+        /// Its name.
+        public let name: ImageName
+        /// The image, or what is wrong with it.
+        public let image: Result<Image, ImageError>
+    }
+
+    /// All images, by name; a damaged one does not hide the others.
+    ///
+    /// - Throws: `ImageError.system` when the directory cannot be read.
+    public func list() throws(ImageError) -> [Entry] {
+        try Files.names(in: directory).compactMap { text in
+            guard let name = try? ImageName(text) else { return nil }
+            do throws(ImageError) { return Entry(name: name, image: .success(try open(name))) } catch {
+                return Entry(name: name, image: .failure(error))
+            }
+        }
+    }
+
+    /// Makes sure there is a base image, building it when it is absent, damaged or made by another recipe.
+    ///
+    /// - Throws: `ImageError`; a former base image, if any, is then still in place.
+    public func ensureBase(progress: BuildProgress) throws(ImageError) -> Image {
+        try make(.base, packages: [], size: .standard, refresh: false, progress: progress)
+    }
+
+    /// Builds an image of Debian packages, unless one is there that was built from the same inputs.
+    ///
+    /// - Parameter refresh: build in any case, for the archive's newer versions.
+    /// - Throws: `ImageError`; a former image of the name, if any, is then still in place.
+    public func build(
+        _ name: ImageName, packages: [PackageRequest], size: ImageSize = .standard, refresh: Bool = false, progress: BuildProgress
+    ) throws(ImageError) -> Image {
+        guard name != .base else { throw .reservedName(name.description) }
+        return try make(name, packages: packages, size: size, refresh: refresh, progress: progress)
+    }
+
+    private func make(
+        _ name: ImageName, packages: [PackageRequest], size: ImageSize, refresh: Bool, progress: BuildProgress
+    ) throws(ImageError) -> Image {
+        let requested = packages.map(\.description)
+        let digest = recipes.digest(.image, parameters: ["\(size.bytes)"] + requested)
+        func usable() -> Image? {
+            guard let image = try? open(name), image.manifest.inputDigest == digest else { return nil }
+            return image
+        }
+        if !refresh, let image = usable() { return image }
+        try Files.makeDirectory(directory)
+        let acquired = try BuildLock.acquire(BuildArea.lockPath(name: name.description, parent: directory)) {
+            progress("waiting for another build of image \(name)")
+            return true
+        }
+        guard let (lock, waited) = acquired else { throw .beingBuilt(name.description) }
+        // Whoever was waited for may just have built the very thing.
+        if waited || !refresh, let image = usable() { return image }
+        let area = try BuildArea(
+            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes)
+        defer { area.abandon() }
+        progress("installing \(requested.isEmpty ? "a minimal Debian" : requested.joined(separator: ", ")) into image \(name)")
+        do { return try fill(area, name: name, requested: requested, size: size, digest: digest) } catch { throw area.explained(error) }
+    }
+
+    private func fill(
+        _ area: BuildArea, name: ImageName, requested: [String], size: ImageSize, digest: String
+    ) throws(ImageError) -> Image {
+        try area.runRecipe("base/build-image.sh", [area.result, "\(size.bytes)"] + requested)
+        func text(_ file: String) throws(ImageError) -> String {
+            String(decoding: try Files.read("\(area.result)/\(file)", lengthMax: Manifest.lengthMax), as: UTF8.self)
+        }
+        let root = try Files.size("\(area.result)/root.ext4")
+        let manifest = ImageManifest(
+            name: name.description, requestedPackages: requested, packages: InstalledPackage.parse(try text("packages")),
+            kernelVersion: try? KernelStore(dataPath: dataPath).current().manifest.version, rootSize: root.bytes,
+            rootAllocated: root.allocated, rootSHA256: String(try text("sha256").prefix { !$0.isWhitespace }), inputDigest: digest,
+            createdAt: Manifest.now())
+        for file in ["packages", "sha256"] { try Files.removeTree("\(area.result)/\(file)") }
+        try Manifest.write(manifest, to: area.result)
+        // The same checks a reader makes: what would not open is not published.
+        _ = try Image(opening: area.result, name: name)
+        try area.publish(as: path(name))
+        return try open(name)
+    }
+
+    /// Removes an image.
+    ///
+    /// - Parameter force: even if groups use it; those that run keep it open until they end.
+    /// - Throws: `ImageError.notFound`, `.inUse`, `.beingBuilt` or `.system`.
+    public func remove(_ name: ImageName, force: Bool = false) throws(ImageError) {
+        guard Files.exists(path(name)) else { throw .notFound(name.description) }
+        let groups = force ? [] : try groupsUsing(name)
+        guard groups.isEmpty else { throw .inUse(name: name.description, groups: groups) }
+        let lockPath = BuildArea.lockPath(name: name.description, parent: directory)
+        guard let held = try BuildLock.acquire(lockPath, onWait: { false }) else { throw .beingBuilt(name.description) }
+        defer { withExtendedLifetime(held) {} }
+        // Out of sight in one step first, so that nobody opens half an image.
+        let trash = BuildArea.path(name: name.description, parent: directory)
+        try Files.removeTree(trash)
+        try Files.publish(path(name), as: trash)
+        try Files.removeTree(trash)
+    }
+
+    private struct GroupConfiguration: Decodable {
+        let image: String?
+    }
+
+    /// The groups that name an image; one whose configuration cannot be read may use any, so it counts.
+    private func groupsUsing(_ name: ImageName) throws(ImageError) -> [String] {
+        try Files.names(in: "\(dataPath)/groups").filter { group in
+            let path = "\(dataPath)/groups/\(group)/config.json"
+            guard Manifest.isFileName(group), Files.exists(path) else { return false }
+            guard let bytes = try? Files.read(path, lengthMax: Manifest.lengthMax),
+                let configuration = try? JSONDecoder().decode(GroupConfiguration.self, from: Data(bytes))
+            else { return true }
+            return (configuration.image ?? ImageName.base.description) == name.description
+        }
+    }
+}

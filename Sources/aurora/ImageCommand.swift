@@ -1,0 +1,70 @@
+import ArgumentParser
+import FoundationEssentials
+import Groups
+import Images
+import Linux
+
+/// `aurora image`: the root file systems groups start from.
+struct ImageCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "image", abstract: "Build, list and remove images: root file systems made of Debian packages.",
+        subcommands: [
+            ImageBuildCommand.self, ImageListCommand.self, ImageRemoveCommand.self, ImageInspectCommand.self, ImagePrepareCommand.self,
+        ])
+
+    /// The data directory of this process's user and environment.
+    static var dataPath: String { DataDirectory(environment: ProcessInfo.processInfo.environment).path }
+    static var images: ImageStore { ImageStore(dataPath: dataPath) }
+    static var kernels: KernelStore { KernelStore(dataPath: dataPath) }
+
+    /// Says on a terminal what a build is doing; quiet where nobody watches.
+    static let progress: BuildProgress = { step in
+        guard Terminal.isTerminal(2) else { return }
+        Terminal.writeError("aurora: \(step)\n")
+    }
+
+    /// A size as people read it, for example "128 MiB".
+    static func readable(_ bytes: Int) -> String {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+        var value = bytes
+        var unit = 0
+        while value >= 10 * 1024 || (value >= 1024 && value.isMultiple(of: 1024)), unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        return "\(value) \(units[unit])"
+    }
+
+    /// Standard JSON of Aurora's commands: keys sorted, slashes as they are.
+    static func json(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}
+
+/// An image as `ls --format json` and `inspect` show it.
+struct ImageDescription: Encodable {
+    let name: String
+    let path: String?
+    let manifest: ImageManifest?
+    let diskBytes: Int?
+    let error: String?
+
+    init(_ image: Image) { self.init(name: image.name.description, path: image.path, manifest: image.manifest, diskBytes: image.diskBytes) }
+
+    init(_ entry: ImageStore.Entry) {
+        switch entry.image {
+        case .success(let image): self.init(image)
+        case .failure(let failure): self.init(name: entry.name.description, error: failure.description)
+        }
+    }
+
+    private init(name: String, path: String? = nil, manifest: ImageManifest? = nil, diskBytes: Int? = nil, error: String? = nil) {
+        self.name = name
+        self.path = path
+        self.manifest = manifest
+        self.diskBytes = diskBytes
+        self.error = error
+    }
+}

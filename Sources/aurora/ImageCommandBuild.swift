@@ -1,0 +1,32 @@
+import ArgumentParser
+import Images
+
+/// `aurora image build`.
+struct ImageBuildCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "build", abstract: "Build an image of Debian packages.",
+        discussion: """
+            The packages come from the Debian archive that this host's own apt configuration names. An image that was built
+            from the same inputs is kept; --refresh builds it again, with the versions the archive has now.
+            """)
+
+    @Argument(help: ArgumentHelp("The image's name.", valueName: "name"), transform: { try ImageName($0) })
+    var name: ImageName
+
+    @Option(
+        help: ArgumentHelp("Debian packages to install, separated by commas.", valueName: "a,b,c"),
+        transform: { try PackageRequest.list($0) })
+    var packages: [PackageRequest]
+
+    @Option(help: "The size of the root file system; the file is sparse.", transform: { try ImageSize($0) })
+    var size: ImageSize = .standard
+
+    @Flag(help: "Build even if an image of the same inputs is there.")
+    var refresh = false
+
+    func run() throws {
+        let image = try ImageCommand.images.build(
+            name, packages: packages, size: size, refresh: refresh, progress: ImageCommand.progress)
+        print(image.name)
+    }
+}
