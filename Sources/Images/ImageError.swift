@@ -27,7 +27,7 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
     /// The disk was full; nothing half-made is left.
     case diskFull(what: String, path: String)
     /// The kernel's boot image could not be unpacked.
-    case kernelImage(path: String, KernelImageError)
+    case bootImage(path: String, BootImageError)
     /// A system call failed.
     case system(SystemError)
 
@@ -54,7 +54,7 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
         case .beingBuilt(let name): "Cannot remove image \(name): it is being built at this moment; try again when the build has ended"
         case .recipeFailed(let what, let message, let log): "Cannot build \(what): \(message). The whole story is in \(log)"
         case .diskFull(let what, let path): "Cannot build \(what): no space left on the disk of \(path). Nothing half-made was left there"
-        case .kernelImage(let path, let error): "Cannot unpack the kernel \(path): \(error)"
+        case .bootImage(let path, let error): "Cannot unpack the kernel \(path): \(error)"
         case .system(let error): error.description
         }
     }

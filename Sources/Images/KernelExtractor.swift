@@ -4,11 +4,11 @@ struct KernelExtractor {
 
     /// Unpacks the kernel of `source` into the file `target`.
     ///
-    /// - Throws: `ImageError.kernelImage` when the file is damaged or of an unknown kind.
+    /// - Throws: `ImageError.bootImage` when the file is damaged or of an unknown kind.
     func extract(_ source: String, to target: String) throws(ImageError) {
-        let bytes = try Files.read(source, lengthMax: KernelImage.fileSizeMax)
-        let image: KernelImage
-        do { image = try KernelImage(parsing: bytes) } catch { throw .kernelImage(path: source, error) }
+        let bytes = try Files.read(source, lengthMax: BootImage.fileSizeMax)
+        let image: BootImage
+        do { image = try BootImage(parsing: bytes) } catch { throw .bootImage(path: source, error) }
         let payload = "\(area.directory)/payload"
         try Files.write(bytes[image.payload], to: payload)
 
@@ -19,15 +19,15 @@ struct KernelExtractor {
         } catch {
             let error = area.explained(error)
             if case .diskFull = error { throw error }
-            throw .kernelImage(path: source, .decompressionFailed(tool: tool[0], reason: "\(error)"))
+            throw .bootImage(path: source, .decompressionFailed(tool: tool[0], reason: "\(error)"))
         }
         try Files.removeTree(payload)
         let size = try Files.size(target).bytes
         guard size == image.unpackedSize else {
             let reason = "it gave \(size) bytes instead of \(image.unpackedSize)"
-            throw .kernelImage(path: source, .decompressionFailed(tool: tool[0], reason: reason))
+            throw .bootImage(path: source, .decompressionFailed(tool: tool[0], reason: reason))
         }
-        guard try Self.isKernelELF(target) else { throw .kernelImage(path: source, .notAnELF) }
+        guard try Self.isKernelELF(target) else { throw .bootImage(path: source, .notAnELF) }
     }
 
     /// ELF, 64 bit, little-endian, for x86-64; the machine's loader checks the rest.

@@ -1,5 +1,5 @@
 /// Why a file is not a boot image that can be unpacked.
-public enum KernelImageError: Error, Hashable, Sendable, CustomStringConvertible {
+public enum BootImageError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The file ends before the field or range named.
     case truncated(String)
     /// No "HdrS" at 0x202 or no boot flag: not an x86 boot image at all.
@@ -32,7 +32,7 @@ public enum KernelImageError: Error, Hashable, Sendable, CustomStringConvertible
 }
 
 /// Where the compressed kernel is inside a bzImage, as the boot protocol says (Linux, Documentation/x86/boot.rst).
-public struct KernelImage: Hashable, Sendable {
+public struct BootImage: Hashable, Sendable {
     /// How the kernel is compressed.
     public enum Compression: String, CaseIterable, Sendable {
         case gzip, bzip2, lzma, xz, lzop, lz4, zstd
@@ -86,9 +86,9 @@ public struct KernelImage: Hashable, Sendable {
 
     /// Finds the payload.
     ///
-    /// - Throws: `KernelImageError` for anything that is not a complete boot image of a known kind.
-    public init(parsing file: [UInt8]) throws(KernelImageError) {
-        func read<Value: FixedWidthInteger>(_: Value.Type, at offset: Int, _ what: String) throws(KernelImageError) -> Value {
+    /// - Throws: `BootImageError` for anything that is not a complete boot image of a known kind.
+    public init(parsing file: [UInt8]) throws(BootImageError) {
+        func read<Value: FixedWidthInteger>(_: Value.Type, at offset: Int, _ what: String) throws(BootImageError) -> Value {
             guard offset >= 0, offset <= file.count - Value.bitWidth / 8 else { throw .truncated(what) }
             return (0..<Value.bitWidth / 8).reduce(0) { $0 | Value(file[offset + $1]) << ($1 * 8) }
         }
