@@ -1,4 +1,6 @@
-/// What a frame carries. Requests (host to agent) have the high bit clear, answers and events (agent to host) have it set.
+/// What a frame carries.
+///
+/// Requests (host to agent) have the high bit clear, answers and events (agent to host) have it set.
 public enum MessageType: UInt8, Sendable, CaseIterable {
     case hello = 0x01
     case ping = 0x02
@@ -59,7 +61,9 @@ public struct Frame: Equatable, Sendable {
         self.payload = payload
     }
 
-    /// Appends header and payload to a buffer. The payload must respect the limit.
+    /// Appends header and payload to a buffer.
+    ///
+    /// The payload must respect the limit.
     public func append(to buffer: inout [UInt8]) {
         Frame.appendHeader(type, request: request, hasMore: hasMore, count: payload.count, to: &buffer)
         buffer.append(contentsOf: payload)
@@ -89,7 +93,9 @@ public struct Frame: Equatable, Sendable {
     }
 }
 
-/// Cuts a byte stream into frames. Holds at most one partial frame plus what was appended last.
+/// Cuts a byte stream into frames.
+///
+/// Holds at most one partial frame plus what was appended last.
 public struct FrameDecoder {
     private var buffer: [UInt8] = []
     private var head = 0
@@ -99,6 +105,14 @@ public struct FrameDecoder {
 
     /// Bytes held that are not yet a frame.
     public var pendingBytes: Int { buffer.count - head }
+
+    /// Bytes until a header or, when that is known, a whole frame is complete; reading no more leaves what follows in the stream.
+    public var bytesMissing: Int {
+        guard pendingBytes >= Frame.headerBytes else { return Frame.headerBytes - pendingBytes }
+        var count = 0
+        for index in 0..<4 { count |= Int(buffer[head + 8 + index]) << (8 * index) }
+        return max(1, Frame.headerBytes + count - pendingBytes)
+    }
 
     /// Adds bytes from the stream.
     public mutating func append(_ bytes: some Collection<UInt8>) {

@@ -1,7 +1,9 @@
 /// The version of the agent wire protocol that this source speaks.
 public let agentProtocolVersion: UInt16 = 1
 
-/// The limits of the agent protocol. A peer that exceeds one has broken the protocol and is disconnected.
+/// The limits of the agent protocol.
+///
+/// A peer that exceeds one has broken the protocol and is disconnected.
 public enum AgentLimits {
     /// The vsock port on which the agent listens.
     public static let vsockPort: UInt32 = 1024

@@ -38,7 +38,9 @@ public struct StartRequest: MessageBody, Equatable, Sendable {
     public var user: Text
     /// The terminal's size; nil for pipes instead of a terminal.
     public var terminal: WindowSize?
-    /// Whether the client will send standard input; `/dev/null` otherwise. A terminal always has input.
+    /// Whether the client will send standard input; `/dev/null` otherwise.
+    ///
+    /// A terminal always has input.
     public var wantsInput: Bool
     /// Whether the session goes on when its connection ends and can be attached to (the group's application).
     public var survivesDisconnect: Bool
@@ -97,7 +99,9 @@ public struct StartRequest: MessageBody, Equatable, Sendable {
     }
 }
 
-/// `started`: the session's process runs. `attach` requests carry the same body.
+/// `started`: the session's process runs.
+///
+/// `attach` requests carry the same body.
 public struct SessionNumber: MessageBody, Equatable, Sendable {
     /// The session's number, which is the process number of its first process in the guest.
     public var processNumber: Int32

@@ -1,4 +1,6 @@
-/// `configure`: the guest's identity and network. Absent parts are left as they are.
+/// `configure`: the guest's identity and network.
+///
+/// Absent parts are left as they are.
 public struct ConfigureRequest: MessageBody, Equatable, Sendable {
     /// The address of a guest's network interface (IPv4).
     public struct Network: Equatable, Sendable {

@@ -1,4 +1,6 @@
-/// A byte string as the kernel gives it: a path, an argument, a name. Usually UTF-8, never assumed to be.
+/// A byte string as the kernel gives it: a path, an argument, a name.
+///
+/// Usually UTF-8, never assumed to be.
 ///
 /// The guest agent has no Unicode tables, so text stays bytes on its side; the host shows it as a `String`.
 public struct Text: Hashable, Sendable {

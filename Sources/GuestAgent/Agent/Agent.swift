@@ -23,7 +23,7 @@ final class Agent {
 
     /// Brings the guest up and starts to listen.
     func start() {
-        if isGuest { Boot.run(self) }
+        if isGuest { Boot.run(self) } else { _ = SystemServices.raiseLoopback() }
         let signals = sys_signal_descriptor()
         if signals >= 0 {
             loop.watch(SignalSource(Int32(truncatingIfNeeded: signals)), Events.input)

@@ -1,7 +1,8 @@
 import CAgent
 
-/// From the initramfs to a running guest. Every step that fails is reported and the rest goes on, so that the host always
-/// finds an agent that can tell it what is wrong.
+/// From the initramfs to a running guest.
+///
+/// Every step that fails is reported and the rest goes on, so that the host always finds an agent that can tell it what is wrong.
 enum Boot {
     private static let rootWaitNanoseconds: Int64 = 3_000_000_000
     private static let moduleListBytesMax = 65_536

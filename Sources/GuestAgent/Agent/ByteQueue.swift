@@ -20,7 +20,9 @@ struct ByteQueue {
         head = 0
     }
 
-    /// Writes until nothing waits or the descriptor is full. Returns the bytes written, or -errno.
+    /// Writes until nothing waits or the descriptor is full.
+    ///
+    /// Returns the bytes written, or -errno.
     mutating func flush(to descriptor: Int32) -> Int {
         var total = 0
         while !isEmpty {

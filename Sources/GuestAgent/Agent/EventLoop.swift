@@ -1,6 +1,8 @@
 import CAgent
 
-/// A descriptor the event loop watches. Subclasses say what to do when it is ready.
+/// A descriptor the event loop watches.
+///
+/// Subclasses say what to do when it is ready.
 class EventSource {
     fileprivate(set) var descriptor: Int32
     fileprivate var slot = -1
@@ -18,7 +20,9 @@ class EventSource {
     func ready(_ events: UInt32, _ agent: Agent) {}
 }
 
-/// One epoll set and the sources in it. Level-triggered; one event at a time.
+/// One epoll set and the sources in it.
+///
+/// Level-triggered; one event at a time.
 final class EventLoop {
     private let epoll: Int32
     private var sources: [EventSource?] = []
@@ -53,7 +57,9 @@ final class EventLoop {
         source.descriptor = -1
     }
 
-    /// Waits for one event and hands it to its source. `timeout` in milliseconds, -1 for none.
+    /// Waits for one event and hands it to its source.
+    ///
+    /// `timeout` in milliseconds, -1 for none.
     func runOnce(timeout: Int32, _ agent: Agent) {
         var event = sys_event()
         guard sys_epoll_wait(epoll, &event, timeout) == 1 else { return }

@@ -30,7 +30,9 @@ struct Descriptor: ~Copyable {
     }
 }
 
-/// Small-file helpers. Results are bounded: a file longer than the limit is cut off there.
+/// Small-file helpers.
+///
+/// Results are bounded: a file longer than the limit is cut off there.
 enum Files {
     /// Reads what is left of a descriptor.
     static func read(_ descriptor: borrowing Descriptor, bytesMax: Int) -> [UInt8] {

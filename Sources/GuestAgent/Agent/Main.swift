@@ -3,6 +3,8 @@ import CAgent
 /// The guest agent: process 1 of an Aurora guest.
 @main struct Main {
     static func main() {
+        // Whatever the starter left open must not reach the programs the agent starts.
+        sys_close_inherited()
         var options = Options()
         guard options.parse() else {
             Console(descriptor: 2).say("usage: agent [--test-socket PATH] [--test-etc DIRECTORY]")
@@ -15,9 +17,13 @@ import CAgent
     }
 }
 
-/// The command line. The kernel passes none; tests name a Unix socket.
+/// The command line.
+///
+/// The kernel passes none; tests name a Unix socket.
 struct Options {
-    /// A Unix socket to listen on instead of vsock. The agent then touches neither mounts nor modules nor power.
+    /// A Unix socket to listen on instead of vsock.
+    ///
+    /// The agent then touches neither mounts nor modules nor power.
     var testSocket: Text?
     /// Where `hosts` and `resolv.conf` are written.
     var etc: Text = "/etc"

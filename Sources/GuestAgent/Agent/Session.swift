@@ -18,7 +18,8 @@ final class Session {
     private var pendingCredit = 0
 
     init(
-        _ processNumber: Int32, _ plan: StartRequest, input: ChildStream?, outputs: [ChildStream], _ connection: Connection, _ request: UInt32
+        _ processNumber: Int32, _ plan: StartRequest, input: ChildStream?, outputs: [ChildStream], _ connection: Connection,
+        _ request: UInt32
     ) {
         self.processNumber = processNumber
         survivesDisconnect = plan.survivesDisconnect
@@ -86,7 +87,9 @@ final class Session {
         }
     }
 
-    /// The program took (or will never take) input: the client may send more. Small grants are saved up.
+    /// The program took (or will never take) input: the client may send more.
+    ///
+    /// Small grants are saved up.
     func grant(_ bytes: Int, _ agent: Agent) {
         pendingCredit += bytes
         guard pendingCredit > AgentLimits.stdinWindowBytes / 4 || (input?.pendingInput ?? 0) == 0, pendingCredit > 0 else { return }
@@ -122,7 +125,9 @@ final class Session {
         drainAfterEnd(agent)
     }
 
-    /// Sends what the program wrote before its end, then reports the end. Whoever holds the pipes open longer is not waited for.
+    /// Sends what the program wrote before its end, then reports the end.
+    ///
+    /// Whoever holds the pipes open longer is not waited for.
     private func drainAfterEnd(_ agent: Agent) {
         guard status != nil, connection != nil else { return }
         for output in outputs where output.isOpen {

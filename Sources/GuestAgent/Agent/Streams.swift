@@ -48,7 +48,9 @@ struct Streams: ~Copyable {
         _ = sys_dup2(childError.number, 2)
     }
 
-    /// In the agent: the session of the started child, which owns the agent's ends. The child's ends close with this value.
+    /// In the agent: the session of the started child, which owns the agent's ends.
+    ///
+    /// The child's ends close with this value.
     mutating func session(_ child: Int32, _ request: StartRequest, _ connection: Connection, _ number: UInt32) -> Session {
         Session(child, request, input: input, outputs: outputs, connection, number)
     }

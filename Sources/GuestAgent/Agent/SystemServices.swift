@@ -1,6 +1,8 @@
 import CAgent
 
-/// Requests that change the guest as a whole. Each returns nil or why it failed.
+/// Requests that change the guest as a whole.
+///
+/// Each returns nil or why it failed.
 enum SystemServices {
     /// What a client is greeted with.
     static func welcome(_ agent: Agent) -> Welcome {

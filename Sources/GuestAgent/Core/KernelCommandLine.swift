@@ -36,8 +36,10 @@ public struct KernelCommandLine {
         return found
     }
 
-    /// The parameters for a module, as modprobe takes them from the command line: every word `module.name=value`
-    /// without its prefix, joined by blanks. `-` and `_` are the same in module names.
+    /// The parameters for a module, as modprobe takes them from the command line: every word `module.name=value` without its prefix, joined
+    /// by blanks.
+    ///
+    /// `-` and `_` are the same in module names.
     ///
     /// `aurora.root*` words are the agent's own and are left out.
     public func moduleParameters(_ module: Text) -> Text {

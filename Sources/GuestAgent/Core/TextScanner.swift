@@ -2,7 +2,9 @@
     public import AgentProtocol
 #endif
 
-/// Walks over kernel-made text: fields, numbers, lines. Never reads past the end and never traps on odd input.
+/// Walks over kernel-made text: fields, numbers, lines.
+///
+/// Never reads past the end and never traps on odd input.
 public struct TextScanner {
     private let bytes: [UInt8]
     private var position: Int

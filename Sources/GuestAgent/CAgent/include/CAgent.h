@@ -48,6 +48,7 @@ static inline long sys_open(const char *path, int flags, unsigned int mode) { SY
 static inline long sys_close(int fd) { SYS_RESULT(close(fd)); }
 static inline long sys_read(int fd, void *buffer, size_t count) { SYS_RESULT(read(fd, buffer, count)); }
 static inline long sys_write(int fd, const void *buffer, size_t count) { SYS_RESULT(write(fd, buffer, count)); }
+static inline void sys_close_inherited(void) { syscall(SYS_close_range, 3, ~0U, 0); }
 static inline long sys_dup2(int from, int to) { SYS_RESULT(dup2(from, to)); }
 static inline long sys_raise_descriptor(int fd, int minimum) { SYS_RESULT(fcntl(fd, F_DUPFD_CLOEXEC, minimum)); }
 static inline long sys_set_nonblocking(int fd) { SYS_RESULT(fcntl(fd, F_SETFL, O_NONBLOCK)); }
@@ -176,7 +177,9 @@ static inline long sys_execve(const char *path, char *const *arguments, char *co
 // A child starts as if from a login: default actions for all signals, none blocked.
 static inline void sys_default_signals(void) {
     sigset_t none;
-    for (int number = 1; number < 65; number++) signal(number, SIG_DFL);
+    // The kernel's own form: musl keeps some real-time signals from signal(3), but a child may have inherited them ignored.
+    uint64_t action[4] = {0};
+    for (int number = 1; number < 65; number++) syscall(SYS_rt_sigaction, number, action, NULL, sizeof action[0]);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
