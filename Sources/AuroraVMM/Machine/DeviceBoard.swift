@@ -19,6 +19,7 @@ final class DeviceBoard: @unchecked Sendable {
     }
 
     private(set) var slots: [Slot] = []
+    private(set) var vsock: MMIOTransport<VsockDevice>?
     private let pages: Mapping
     private let base: GuestAddress
     private let loop: EventLoop
@@ -36,7 +37,15 @@ final class DeviceBoard: @unchecked Sendable {
             diskLoop = try EventLoop(name: "disks")
             acknowledgements = try EventDescriptor()
             for disk in configuration.blockDevices { try addDisk(disk, memory, platform) }
+            if let network = configuration.network {
+                let tap = try TapInterface(adopting: OwnedDescriptor(adopting: network.tapDescriptor), name: "of the machine")
+                try add(NetworkDevice(frames: tap, macAddress: network.macAddress), memory, platform)
+            }
+            vsock = try add(
+                VsockDevice(guestContext: MachineConfiguration.vsockCID, path: configuration.vsockSocketPath), memory, platform)
             try add(EntropyDevice(), memory, platform)
+            try add(BalloonDevice(), memory, platform)
+            try add(ConsoleDevice(log: console), memory, platform)
         } catch {
             throw .system(error)
         }
@@ -50,7 +59,10 @@ final class DeviceBoard: @unchecked Sendable {
         try add(BlockDevice(backend: backend, serial: "aurora-\(slots.count)"), memory, platform, isDisk: true)
     }
 
-    private func add(_ device: some VirtioDevice, _ memory: GuestMemory, _ platform: any Platform, isDisk: Bool = false) throws(SystemError) {
+    @discardableResult
+    private func add<Device: VirtioDevice>(
+        _ device: Device, _ memory: GuestMemory, _ platform: any Platform, isDisk: Bool = false
+    ) throws(SystemError) -> MMIOTransport<Device> {
         let index = slots.count
         guard index < platform.devicesMax else { throw SystemError("add", "device \(index)", errno: .noSpace) }
         let line = EventInterruptLine(event: try EventDescriptor())
@@ -59,6 +71,7 @@ final class DeviceBoard: @unchecked Sendable {
             Slot(
                 window: transport, address: GuestAddress(base.rawValue + UInt64(index * pageBytes)), line: line,
                 vector: platform.interruptVector(ofDevice: index), isDisk: isDisk))
+        return transport
     }
 
     /// Where the devices' windows lie.

@@ -1,5 +1,5 @@
 internal import CLinux
-import Linux
+public import Linux
 import Synchronization
 
 /// One virtual machine: memory, a vCPU, devices. It knows nothing of stores and groups.
@@ -69,6 +69,15 @@ public final class Machine: Sendable {
     public func pause() {
         runner.pause()
         devices.quiesce()
+    }
+
+    /// Connects to a vsock port of the guest.
+    ///
+    /// - Returns: the caller's end of a stream; closing it ends the connection.
+    /// - Throws: `VsockError` when the guest is not ready or nobody listens.
+    public func connectVsock(port: UInt32) async throws(VsockError) -> OwnedDescriptor {
+        guard let vsock = devices.vsock else { throw .notReady }
+        return try await vsock.connect(port: port)
     }
 
     /// Where the vCPU is: for a sampling profiler of the guest. Pauses the vCPU for some microseconds.
