@@ -20,6 +20,7 @@ final class DeviceBoard: @unchecked Sendable {
 
     private(set) var slots: [Slot] = []
     private(set) var vsock: MMIOTransport<VsockDevice>?
+    private(set) var balloon: MMIOTransport<BalloonDevice>?
     private let pages: Mapping
     private let base: GuestAddress
     private let loop: EventLoop
@@ -36,15 +37,15 @@ final class DeviceBoard: @unchecked Sendable {
             loop = try EventLoop(name: "devices")
             diskLoop = try EventLoop(name: "disks")
             acknowledgements = try EventDescriptor()
-            for disk in configuration.blockDevices { try addDisk(disk, memory, platform) }
-            if let network = configuration.network {
-                let tap = try TapInterface(adopting: OwnedDescriptor(adopting: network.tapDescriptor), name: "of the machine")
-                try add(NetworkDevice(frames: tap, macAddress: network.macAddress), memory, platform)
-            }
-            vsock = try add(
-                VsockDevice(guestContext: MachineConfiguration.vsockCID, path: configuration.vsockSocketPath), memory, platform)
+        } catch {
+            throw .system(error)
+        }
+        for disk in configuration.blockDevices { try addDisk(disk, memory, platform) }
+        do throws(SystemError) {
+            vsock = try add(VsockDevice(guestContext: MachineConfiguration.vsockCID, path: configuration.vsockSocketPath), memory, platform)
+            if let network = configuration.network { try addNetwork(network, memory, platform) }
             try add(EntropyDevice(), memory, platform)
-            try add(BalloonDevice(), memory, platform)
+            balloon = try add(BalloonDevice(), memory, platform)
             try add(ConsoleDevice(log: console), memory, platform)
         } catch {
             throw .system(error)
@@ -54,9 +55,25 @@ final class DeviceBoard: @unchecked Sendable {
         }
     }
 
-    private func addDisk(_ disk: BlockDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform) throws(SystemError) {
-        let backend = try RawFileBackend(path: disk.path, isReadOnly: disk.isReadOnly)
-        try add(BlockDevice(backend: backend, serial: "aurora-\(slots.count)"), memory, platform, isDisk: true)
+    private func addDisk(_ disk: BlockDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform) throws(MachineError) {
+        let backend: any BlockBackend
+        do throws(DiskError) {
+            if let overlay = disk.overlayPath {
+                backend = try CopyOnWriteFileBackend(basePath: disk.path, overlayPath: overlay)
+            } else {
+                backend = try RawFileBackend(path: disk.path, isReadOnly: disk.isReadOnly)
+            }
+        } catch { throw .configuration("\(error)") }
+        do throws(SystemError) {
+            try add(BlockDevice(backend: backend, serial: "aurora-\(slots.count)"), memory, platform, isDisk: true)
+        } catch { throw .system(error) }
+    }
+
+    private func addNetwork(
+        _ network: NetworkDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform
+    ) throws(SystemError) {
+        let tap = try TapInterface(adopting: OwnedDescriptor(adopting: network.tapDescriptor), name: "of the guest")
+        try add(NetworkDevice(frames: tap, macAddress: network.macAddress), memory, platform)
     }
 
     @discardableResult
