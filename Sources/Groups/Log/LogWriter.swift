@@ -26,7 +26,9 @@ public struct LogWriter: ~Copyable, Sendable {
         fileBytes = max(0, Int(clinux_file_bytes(path)))
     }
 
-    /// Adds output. A disk that is full loses log lines, never the program's run.
+    /// Adds output.
+    ///
+    /// A disk that is full loses log lines, never the program's run.
     public mutating func append(_ bytes: some Collection<UInt8>, stream: LogRecord.Stream, time: String = Timestamp.now()) {
         var lines: [UInt8] = []
         var rest = bytes[...]

@@ -24,7 +24,9 @@ public struct GroupLock: ~Copyable, Sendable {
         return GroupLock(adopting: descriptor)
     }
 
-    /// Whether some process holds the lock. Asking takes nothing, so that those who ask never disturb each other.
+    /// Whether some process holds the lock.
+    ///
+    /// Asking takes nothing, so that those who ask never disturb each other.
     ///
     /// - Throws: `SystemError` when the file is there but cannot be asked.
     public static func isHeld(_ path: String) throws(SystemError) -> Bool {

@@ -2,7 +2,9 @@ internal import CLinux
 
 /// Sizes as people write them: `256M`, `8G`, `1048576`.
 public enum MemorySize {
-    /// The least memory a group may have. The kernel, its modules and the agent need about half of it.
+    /// The least memory a group may have.
+    ///
+    /// The kernel, its modules and the agent need about half of it.
     public static let groupBytesMin = 48 << 20
     /// What a group gets when the user does not say.
     public static let groupBytesDefault = 256 << 20

@@ -9,19 +9,24 @@ enum StateFile {
 
     /// Replaces a file's content: written aside, made durable, renamed over.
     static func write(_ value: some Encodable, to path: String) throws(GroupError) {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         do {
-            let data = try encoder.encode(value)
+            let bytes = try encode(value)
             let temporary = "\(path).new"
             let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
             let number = file.rawValue
-            try DescriptorIO.writeAll([UInt8](data), to: number, what: temporary)
+            try DescriptorIO.writeAll(bytes, to: number, what: temporary)
             try systemCall("write", temporary) { clinux_fdatasync(number) }
             try systemCall("rename", temporary) { clinux_rename(temporary, path) }
         } catch {
             throw GroupError(.host, "Cannot write \(path): \(error)", remedy: "Check free space and permissions of its directory.")
         }
+    }
+
+    /// A value as JSON that people and programs read.
+    static func encode(_ value: some Encodable) throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return [UInt8](try encoder.encode(value))
     }
 
     /// Reads a file that `write` made.

@@ -1,0 +1,73 @@
+internal import FoundationEssentials
+
+/// Speaks to the VMM process of a running group.
+public struct ControlClient: Sendable {
+    private let directory: GroupDirectory
+
+    /// Names the group.
+    public init(_ directory: GroupDirectory) { self.directory = directory }
+
+    /// Asks for configuration and status.
+    ///
+    /// - Throws: `GroupError`.
+    public func status() throws(GroupError) -> ControlStatus { try decode(try call("GET", "/v1/status")) }
+
+    /// The guest's objects as the VMM reports them, in JSON.
+    ///
+    /// - Throws: `GroupError`.
+    public func objects() throws(GroupError) -> [UInt8] { try call("GET", "/v1/objects") }
+
+    /// The guest console's last lines.
+    ///
+    /// - Throws: `GroupError`.
+    public func console() throws(GroupError) -> String { String(decoding: try call("GET", "/v1/console"), as: UTF8.self) }
+
+    /// Stops the machine's processors until `resume`.
+    ///
+    /// - Throws: `GroupError`.
+    public func pause() throws(GroupError) { _ = try call("POST", "/v1/pause") }
+
+    /// Lets the machine go on.
+    ///
+    /// - Throws: `GroupError`.
+    public func resume() throws(GroupError) { _ = try call("POST", "/v1/resume") }
+
+    /// Asks the program to end, and makes it after some seconds; returns at once.
+    ///
+    /// - Throws: `GroupError`.
+    public func stop(graceSeconds: Int) throws(GroupError) { _ = try call("POST", "/v1/stop", ["seconds": "\(graceSeconds)"]) }
+
+    /// Sends a signal to the program.
+    ///
+    /// - Throws: `GroupError`.
+    public func kill(signal: Int32) throws(GroupError) { _ = try call("POST", "/v1/kill", ["signal": "\(signal)"]) }
+
+    /// Ends the machine at once, as pulling the plug would.
+    ///
+    /// - Throws: `GroupError`.
+    public func powerCut() throws(GroupError) { _ = try call("POST", "/v1/power-cut") }
+
+    private func call(_ method: String, _ path: String, _ parameters: [String: String] = [:]) throws(GroupError) -> [UInt8] {
+        let response: HTTPResponse
+        do throws(GroupError) {
+            response = try HTTPClient.send(
+                HTTPRequest(method: method, path: path, parameters: parameters), to: directory.controlSocketPath)
+        } catch where error.kind == .notRunning {
+            throw GroupError(.notRunning, "Group \(directory.name) is not running", remedy: "See its state with: aurora ps -a")
+        }
+        guard response.status == 200 else {
+            let failure: ControlFailure? = try? decode(response.body)
+            throw GroupError(
+                response.status == 504 ? .guest : .host, failure?.error ?? "Group \(directory.name) answered with status \(response.status)")
+        }
+        return response.body
+    }
+
+    private func decode<Value: Decodable>(_ bytes: [UInt8]) throws(GroupError) -> Value {
+        do {
+            return try JSONDecoder().decode(Value.self, from: Data(bytes))
+        } catch {
+            throw GroupError(.host, "Strange answer of group \(directory.name): \(error)")
+        }
+    }
+}
