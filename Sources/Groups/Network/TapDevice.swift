@@ -3,8 +3,7 @@ public import Linux
 
 /// The host's end of a group's network: Ethernet frames, each after a virtio-net header.
 public struct TapDevice: ~Copyable, Sendable {
-    /// The open TAP device, non-blocking.
-    public let descriptor: OwnedDescriptor
+    private let descriptor: OwnedDescriptor
 
     /// Makes and configures the TAP device of the namespace the process is in.
     ///
@@ -24,4 +23,7 @@ public struct TapDevice: ~Copyable, Sendable {
         try systemCall("start", GroupNetwork.tapName) { clinux_interface_up(control, GroupNetwork.tapName) }
         descriptor = tap
     }
+
+    /// Gives the open TAP device away; it is non-blocking.
+    public consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
 }

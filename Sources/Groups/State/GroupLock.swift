@@ -12,6 +12,9 @@ public struct GroupLock: ~Copyable, Sendable {
     /// Adopts a locked descriptor that another process passed.
     public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
+    /// Lets go of the lock now rather than at the end of the owner's scope.
+    public consuming func release() {}
+
     /// Takes the lock of a file, made if need be; nil when another holds it.
     ///
     /// - Throws: `SystemError` when the file cannot be opened or locked.

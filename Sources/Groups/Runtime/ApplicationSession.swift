@@ -1,0 +1,182 @@
+internal import AgentProtocol
+internal import Linux
+
+/// The group's program as the VMM process sees it: what it writes goes to the log and to the attached client, what the
+/// client sends goes to it. All methods are called on the loop's thread.
+///
+/// `@unchecked Sendable`: the state is touched on the loop's thread alone.
+final class ApplicationSession: @unchecked Sendable {
+    /// What the runtime must know.
+    enum Happening: Sendable {
+        case started(Int32)
+        case refused(Failure)
+        case exited(ExitStatus)
+        case lost(String?)
+    }
+
+    /// The request number of everything that belongs to the session, on both sides.
+    private static let request: UInt32 = 1
+
+    private let loop: EventLoop
+    private var log: LogWriter
+    private let wantsInput: Bool
+    private let isTerminal: Bool
+    private let report: @Sendable (Happening) -> Void
+    private var agent: FrameChannel?
+    private var client: FrameChannel?
+    private var number: Int32?
+    private var inputWindow = AgentLimits.stdinWindowBytes
+    private var inputHasEnded = false
+    private var afterClient: (@Sendable () -> Void)?
+
+    init(
+        loop: EventLoop, log: consuming LogWriter, wantsInput: Bool, isTerminal: Bool, report: @escaping @Sendable (Happening) -> Void
+    ) {
+        self.loop = loop
+        self.log = log
+        self.wantsInput = wantsInput
+        self.isTerminal = isTerminal
+        self.report = report
+    }
+
+    /// Starts the program over a greeted connection to the agent.
+    func start(_ socket: SharedDescriptor, _ request: StartRequest) {
+        let channel = FrameChannel(socket, loop: loop)
+        agent = channel
+        do throws(SystemError) {
+            try channel.start { [weak self] in self?.agentDid($0) }
+            channel.send(.start, request: ApplicationSession.request, payload: request.encoded)
+        } catch {
+            report(.lost("\(error)"))
+        }
+    }
+
+    /// Connects a client; there is one at a time.
+    func attach(_ socket: SharedDescriptor) {
+        let channel = FrameChannel(socket, loop: loop)
+        do throws(SystemError) {
+            guard client == nil else {
+                try channel.start { _ in }
+                let failure = Failure(.limit, "Another client is attached to the group")
+                channel.send(.failed, request: ApplicationSession.request, payload: failure.encoded)
+                return channel.closeAfterFlush()
+            }
+            client = channel
+            try channel.start { [weak self, weak channel] happening in
+                guard let self, let channel, client === channel else { return }
+                clientDid(happening)
+            }
+            greetClient()
+        } catch {
+            client = nil
+            EngineLog.write("Cannot attach a client: \(error)")
+        }
+    }
+
+    /// Sends a signal to the program.
+    func signal(_ signal: Int32) {
+        agent?.send(.signal, request: ApplicationSession.request + 1, payload: SignalRequest(signal: signal).encoded)
+    }
+
+    /// Tells the client how all ended; `whenFlushed` is called once it has everything, or is gone.
+    func conclude(_ end: Conclusion, whenFlushed: @escaping @Sendable () -> Void) {
+        guard let client else { return whenFlushed() }
+        afterClient = whenFlushed
+        switch end {
+        case .exited(let status): client.send(.exited, request: ApplicationSession.request, payload: status.encoded)
+        case .failed(let failure): client.send(.failed, request: ApplicationSession.request, payload: failure.encoded)
+        }
+        client.closeAfterFlush()
+    }
+
+    /// How a group ended, as its client is told.
+    enum Conclusion: Sendable {
+        case exited(ExitStatus)
+        case failed(Failure)
+    }
+
+    private func greetClient() {
+        guard let client, let number else { return }
+        client.send(.started, request: ApplicationSession.request, payload: SessionNumber(number).encoded)
+        guard inputWindow > 0 else { return }
+        client.send(
+            .stdinCredit, request: ApplicationSession.request, payload: StdinCredit(UInt32(clamping: inputWindow)).encoded)
+    }
+
+    private func agentDid(_ happening: FrameChannel.Happening) {
+        switch happening {
+        case .frame(let frame) where frame.request == ApplicationSession.request: receive(frame)
+        case .frame: break  // The answer to a signal; a program that is gone already needs none.
+        case .hasRoom: client?.pauseReading(false)
+        case .closed(let reason):
+            agent = nil
+            report(.lost(reason))
+        }
+    }
+
+    private func receive(_ frame: Frame) {
+        do throws(ProtocolFault) {
+            switch frame.type {
+            case .stdout: output(frame, .stdout)
+            case .stderr: output(frame, .stderr)
+            case .started:
+                let number = try SessionNumber(payload: frame.payload).processNumber
+                self.number = number
+                greetClient()
+                report(.started(number))
+            case .stdinCredit:
+                inputWindow += Int(try StdinCredit(payload: frame.payload).bytes)
+                guard inputWindow <= AgentLimits.stdinWindowBytes else { throw ProtocolFault(.tooLong) }
+                client?.send(.stdinCredit, request: ApplicationSession.request, payload: frame.payload)
+            case .exited: report(.exited(try ExitStatus(payload: frame.payload)))
+            case .failed: report(.refused(try Failure(payload: frame.payload)))
+            default: throw ProtocolFault(.outOfOrder, at: 2)
+            }
+        } catch {
+            agent?.close("\(error)")
+        }
+    }
+
+    private func output(_ frame: Frame, _ stream: LogRecord.Stream) {
+        log.append(frame.payload, stream: stream)
+        guard let client else { return }
+        client.send(frame.type, request: ApplicationSession.request, payload: frame.payload)
+        // A client that does not read holds the program back, as a full pipe would; nothing is kept without limit.
+        if !client.hasRoom { agent?.pauseReading(true) }
+    }
+
+    private func clientDid(_ happening: FrameChannel.Happening) {
+        switch happening {
+        case .frame(let frame): forward(frame)
+        case .hasRoom: agent?.pauseReading(false)
+        case .closed:
+            client = nil
+            afterClient?()
+            agent?.pauseReading(false)
+            // A program that reads from a client that went away sees the end of its input; a terminal stays for the next.
+            if wantsInput, !isTerminal, number != nil { endInput() }
+        }
+    }
+
+    private func endInput() {
+        guard !inputHasEnded else { return }
+        inputHasEnded = true
+        agent?.send(.stdinEnd, request: ApplicationSession.request)
+    }
+
+    private func forward(_ frame: Frame) {
+        switch frame.type {
+        case .stdin where wantsInput || isTerminal:
+            guard frame.payload.count <= inputWindow else { return client?.close("window exceeded") ?? () }
+            inputWindow -= frame.payload.count
+            agent?.send(.stdin, request: ApplicationSession.request, payload: frame.payload)
+        case .stdinEnd: endInput()
+        case .resize: agent?.send(.resize, request: ApplicationSession.request, payload: frame.payload)
+        case .signal:
+            // Checked here: a malformed message would make the agent break off the program's own connection.
+            guard let request = try? SignalRequest(payload: frame.payload) else { return client?.close() ?? () }
+            signal(request.signal)
+        default: client?.close("unexpected message")
+        }
+    }
+}

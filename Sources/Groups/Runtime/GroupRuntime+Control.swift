@@ -1,0 +1,93 @@
+internal import AgentProtocol
+internal import Linux
+import Synchronization
+
+/// The control socket: what docs/control-api.md describes.
+extension GroupRuntime {
+    /// Answers one request; called on a thread of its own.
+    func answer(_ request: HTTPRequest) -> HTTPResponse {
+        do {
+            switch (request.method, request.path) {
+            case ("GET", "/v1/status"):
+                return try json(ControlStatus(configuration: configuration, status: status.withLock { $0 }))
+            case ("GET", "/v1/console"):
+                let tail = machine.withLock { $0 }?.consoleTail ?? ""
+                return HTTPResponse(status: 200, contentType: "text/plain; charset=utf-8", body: Array(tail.utf8))
+            case ("POST", "/v1/pause"): return try pause()
+            case ("POST", "/v1/resume"): return try resume()
+            case ("POST", "/v1/stop"): return try stop(request)
+            case ("POST", "/v1/kill"): return try kill(request)
+            case ("POST", "/v1/power-cut"):
+                events.push(.powerCut)
+                return try done()
+            default: return unknown(request)
+            }
+        } catch let error as GroupError {
+            let status =
+                switch error.kind {
+                case .invalidValue: 400
+                case .notRunning: 409
+                case .guest: 504
+                default: 500
+                }
+            return HTTPServer.failure(status, error.description)
+        } catch {
+            return HTTPServer.failure(500, "\(error)")
+        }
+    }
+
+    private static let paths = [
+        "/v1/status", "/v1/console", "/v1/pause", "/v1/resume", "/v1/stop", "/v1/kill", "/v1/power-cut",
+    ]
+
+    private func unknown(_ request: HTTPRequest) -> HTTPResponse {
+        GroupRuntime.paths.contains(request.path)
+            ? HTTPServer.failure(405, "\(request.path) does not take \(request.method)")
+            : HTTPServer.failure(404, "There is no \(request.path)")
+    }
+
+    private func json(_ value: some Encodable) throws -> HTTPResponse {
+        HTTPResponse(status: 200, body: try StateFile.encode(value))
+    }
+
+    private func done() throws -> HTTPResponse { try json(ControlDone(state: status.withLock { $0.state })) }
+
+    private func require(_ states: GroupStatus.State...) throws(GroupError) {
+        let state = status.withLock { $0.state }
+        guard states.contains(state) else { throw GroupError(.notRunning, "Group \(configuration.name) is \(state.rawValue)") }
+    }
+
+    private func pause() throws -> HTTPResponse {
+        try require(.running)
+        try machine.withLock { $0 }?.pause()
+        update { $0.state = .paused }
+        return try done()
+    }
+
+    private func resume() throws -> HTTPResponse {
+        try require(.paused)
+        try machine.withLock { $0 }?.resume()
+        update { $0.state = .running }
+        return try done()
+    }
+
+    private func stop(_ request: HTTPRequest) throws -> HTTPResponse {
+        guard let seconds = Int(request.parameters["seconds"] ?? "10"), (0...86400).contains(seconds) else {
+            throw GroupError(.invalidValue, "seconds must be 0 to 86400")
+        }
+        // A machine that stands still cannot end in order.
+        if status.withLock({ $0.state }) == .paused { _ = try resume() }
+        events.push(.stop(graceSeconds: seconds))
+        return try done()
+    }
+
+    private func kill(_ request: HTTPRequest) throws -> HTTPResponse {
+        try require(.running)
+        guard let signal = Int32(request.parameters["signal"] ?? "9"), (1...64).contains(signal),
+            let session = status.withLock({ $0.session })
+        else { throw GroupError(.invalidValue, "signal must be 1 to 64") }
+        var agent = try AgentCall(vsockPath: directory.vsockSocketPath)
+        _ = try agent.call(.signal, SignalRequest(session: session, signal: signal))
+        return try done()
+    }
+}

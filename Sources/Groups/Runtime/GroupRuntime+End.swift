@@ -1,0 +1,110 @@
+internal import AgentProtocol
+internal import CLinux
+internal import Linux
+import Synchronization
+
+/// From the running program to the end of the machine.
+extension GroupRuntime {
+    /// How long the agent may take for an orderly end, and a killed program to disappear.
+    private static let orderlyMilliseconds: Int32 = 10_000
+
+    private enum StopStage {
+        case none
+        case terminating
+        case killing
+    }
+
+    func waitForEnd(_ application: ApplicationSession, _ loop: EventLoop) throws -> ApplicationSession.Conclusion {
+        var stage = StopStage.none
+        var deadline: Int64?
+        while true {
+            let left = deadline.map { Int32(clamping: max(0, $0 - clinux_monotonic_milliseconds())) } ?? -1
+            guard let event = events.next(timeoutMilliseconds: left) else {
+                guard stage == .terminating else { return .exited(ExitStatus(.signal, UInt8(SIGKILL))) }
+                stage = .killing
+                deadline = clinux_monotonic_milliseconds() + Int64(GroupRuntime.orderlyMilliseconds)
+                loop.run { application.signal(SIGKILL) }
+                continue
+            }
+            switch event {
+            case .session(let happening):
+                if let conclusion = try sessionDid(happening) { return conclusion }
+            case .machineEnded(let outcome): return try machineEnded(outcome)
+            case .powerCut: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
+            case .stop(let seconds):
+                guard stage == .none else { continue }
+                stage = .terminating
+                deadline = clinux_monotonic_milliseconds() + Int64(seconds) * 1000
+                loop.run { application.signal(SIGTERM) }
+            }
+        }
+    }
+
+    private func sessionDid(_ happening: ApplicationSession.Happening) throws -> ApplicationSession.Conclusion? {
+        switch happening {
+        case .started(let number):
+            update { status in
+                status.state = .running
+                status.session = number
+            }
+            return nil
+        case .refused(let failure): return refused(failure)
+        case .exited(let exit):
+            noteMemoryShortage(exit)
+            shutDown()
+            return .exited(exit)
+        case .lost(let reason):
+            // A guest that ends takes its connections along: its end says more than they do.
+            if case .machineEnded(let outcome)? = events.next(timeoutMilliseconds: 1000) { return try machineEnded(outcome) }
+            throw GroupError(.guest, "The connection to the guest's agent was lost\(reason.map { ": \($0)" } ?? "")", remedy: consoleRemedy)
+        }
+    }
+
+    private func refused(_ failure: Failure) -> ApplicationSession.Conclusion {
+        let message = AgentCall.describe(failure)
+        let code: Int32? =
+            switch failure.code {
+            case .commandNotFound: 127
+            case .notExecutable: 126
+            default: nil
+            }
+        update { status in
+            status.state = .failed
+            status.error = message
+            status.exitCode = code
+        }
+        return .failed(Failure(failure.code, Text(message)))
+    }
+
+    private func machineEnded(_ outcome: MachineOutcome) throws -> ApplicationSession.Conclusion {
+        switch outcome {
+        case .powerOff: return .exited(ExitStatus(.code, 0))
+        case .stopped: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
+        case .reboot, .panic, .failed:
+            throw GroupError(.guest, "The guest ended under its program: \(GroupRuntime.describe(outcome))", remedy: consoleRemedy)
+        }
+    }
+
+    private func noteMemoryShortage(_ exit: ExitStatus) {
+        guard exit.kind == .signal, exit.value == UInt8(SIGKILL), let tail = machine.withLock({ $0 })?.consoleTail,
+            tail.contains("Out of memory") || tail.contains("oom-kill")
+        else { return }
+        warn("The guest ran out of memory and its kernel killed the program; give the group more with --memory")
+    }
+
+    /// Lets the guest write its volumes; without any there is nothing on its disks that outlives the group's processes.
+    private func shutDown() {
+        guard configuration.volumes.contains(where: { !$0.readOnly }) else { return }
+        do throws(GroupError) {
+            var agent = try AgentCall(vsockPath: directory.vsockSocketPath)
+            _ = try agent.call(.shutdown, ShutdownRequest(graceMilliseconds: 2000))
+            let deadline = clinux_monotonic_milliseconds() + Int64(GroupRuntime.orderlyMilliseconds)
+            while clinux_monotonic_milliseconds() < deadline {
+                if case .machineEnded? = events.next(timeoutMilliseconds: 1000) { return }
+            }
+            warn("The guest did not power off in time and was stopped; its volumes need a journal replay")
+        } catch {
+            warn("The guest could not be shut down in order (\(error.message)); its volumes need a journal replay")
+        }
+    }
+}

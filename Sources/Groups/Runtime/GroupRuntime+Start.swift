@@ -1,0 +1,105 @@
+internal import AgentProtocol
+internal import CLinux
+internal import Linux
+import Synchronization
+
+/// From the specification of the machine to a configured guest.
+extension GroupRuntime {
+    /// How long one answer of the agent may take while the guest starts.
+    private static let greetingMilliseconds: Int32 = 2000
+
+    func startMachine(_ tap: SharedDescriptor?) throws {
+        let console = try ConsoleFile(path: directory.consolePath)
+        let root = GroupMachineSpecification.Disk(
+            path: "\(data.imagePath(configuration.image))/root.ext4", readOnly: true, overlayPath: directory.overlayPath)
+        let volumes = configuration.volumes.map {
+            GroupMachineSpecification.Disk(path: $0.file, readOnly: $0.readOnly, overlayPath: nil)
+        }
+        let machine = try makeMachine(
+            GroupMachineSpecification(
+                memoryBytes: configuration.memoryBytes, kernelPath: data.kernelPath, disks: [root] + volumes,
+                vsockSocketPath: directory.vsockSocketPath, tap: tap, consoleLog: { console.append($0) }))
+        self.machine.withLock { $0 = machine }
+        let mode = machine.modeName
+        update { $0.mode = mode }
+        try machine.start()
+        let events = events
+        Task.detached { events.push(.machineEnded(await machine.waitUntilEnded())) }
+    }
+
+    /// Connects until the agent answers, the machine ends or the time is over.
+    func waitForAgent() throws(GroupError) -> AgentCall {
+        let begin = clinux_monotonic_milliseconds()
+        let deadline = begin + Int64(configuration.startTimeoutSeconds) * 1000
+        while true {
+            do throws(GroupError) {
+                let agent = try AgentCall(
+                    vsockPath: directory.vsockSocketPath, timeoutMilliseconds: GroupRuntime.greetingMilliseconds)
+                let elapsed = Int(clinux_monotonic_milliseconds() - begin)
+                let release = agent.welcome.kernelRelease.string
+                update { status in
+                    status.startMilliseconds = elapsed
+                    status.kernelRelease = release
+                }
+                return agent
+            } catch {
+                guard clinux_monotonic_milliseconds() < deadline else {
+                    throw GroupError(
+                        .guest, "The guest's agent did not answer within \(configuration.startTimeoutSeconds) seconds (\(error.message))",
+                        remedy: consoleRemedy)
+                }
+            }
+            if let event = events.next(timeoutMilliseconds: 3) { try endedEarly(event) }
+        }
+    }
+
+    private func endedEarly(_ event: Event) throws(GroupError) {
+        switch event {
+        case .machineEnded(let outcome):
+            throw GroupError(.guest, "The guest ended before its program started: \(GroupRuntime.describe(outcome))", remedy: consoleRemedy)
+        case .stop, .powerCut: throw GroupError(.guest, "The group was stopped before its program started")
+        case .session: break
+        }
+    }
+
+    /// The console's end, which is where a guest that does not start says why.
+    var consoleRemedy: String {
+        let tail = machine.withLock { $0 }?.consoleTail ?? ""
+        let lines = tail.split(separator: "\n").suffix(20).map { "  | \($0)" }.joined(separator: "\n")
+        return lines.isEmpty ? "The guest wrote nothing to its console." : "The last lines of its console:\n\(lines)"
+    }
+
+    func configureGuest(_ agent: inout AgentCall) throws(GroupError) {
+        let hasNetwork = status.withLock { $0.hasNetwork }
+        let network = ConfigureRequest.Network(
+            interface: Text(GroupNetwork.guestInterface), address: GroupNetwork.guestAddress.bigEndian,
+            prefixLength: UInt8(GroupNetwork.prefixLength), gateway: GroupNetwork.hostAddress.bigEndian)
+        _ = try agent.call(
+            .configure,
+            ConfigureRequest(
+                hostname: Text(configuration.name.text), network: hasNetwork ? network : nil,
+                wallClockNanoseconds: UInt64(max(0, clinux_wall_nanoseconds()))))
+        for (index, volume) in configuration.volumes.enumerated() {
+            let device = "/dev/vd\(Character(UnicodeScalar(UInt8(ascii: "b") + UInt8(truncatingIfNeeded: index))))"
+            do throws(GroupError) {
+                _ = try agent.call(
+                    .mount,
+                    MountRequest(device: Text(device), path: Text(volume.mountPoint), fileSystem: "ext4", readOnly: volume.readOnly))
+            } catch {
+                throw GroupError(
+                    .guest, "Cannot mount volume \(volume.file) on \(volume.mountPoint): \(error.message)",
+                    remedy: "A volume holds an ext4 file system; make one with: truncate -s 1G FILE && mkfs.ext4 FILE")
+            }
+        }
+    }
+
+    static func describe(_ outcome: MachineOutcome) -> String {
+        switch outcome {
+        case .powerOff: "it powered itself off"
+        case .reboot: "it asked for a reboot, which ends a group"
+        case .panic(let message): "its kernel panicked: \(message)"
+        case .failed(let message): "the machine failed: \(message)"
+        case .stopped: "it was stopped"
+        }
+    }
+}

@@ -1,0 +1,209 @@
+internal import AgentProtocol
+internal import CLinux
+public import Linux
+import Synchronization
+
+/// The life of one group inside its VMM process: from taking over the lock to the last status.
+public final class GroupRuntime: Sendable {
+    /// Makes the machine of a specification.
+    public typealias MachineMaker = @Sendable (consuming GroupMachineSpecification) throws -> any GroupMachine
+
+    /// What the runtime waits for.
+    enum Event: Sendable {
+        case session(ApplicationSession.Happening)
+        case machineEnded(MachineOutcome)
+        case stop(graceSeconds: Int)
+        case powerCut
+    }
+
+    let data: DataDirectory
+    let directory: GroupDirectory
+    let configuration: GroupConfiguration
+    let makeMachine: MachineMaker
+    let usesNetworkNamespace: Bool
+    let events: EventQueue<Event>
+    let status: Mutex<GroupStatus>
+    let machine = Mutex<(any GroupMachine)?>(nil)
+
+    /// Prepares a runtime for a group whose lock the process holds.
+    ///
+    /// - Parameter usesNetworkNamespace: whether the process may move into a namespace of its own; tests may not.
+    /// - Throws: `GroupError` when the group's files are damaged.
+    public init(
+        _ name: GroupName, in data: DataDirectory, usesNetworkNamespace: Bool = true, makeMachine: @escaping MachineMaker
+    ) throws(GroupError) {
+        self.data = data
+        self.makeMachine = makeMachine
+        self.usesNetworkNamespace = usesNetworkNamespace
+        directory = GroupDirectory(name: name, in: data)
+        configuration = try directory.configuration()
+        var status = GroupStatus(state: .starting)
+        status.processID = getpid()
+        status.startedAt = Timestamp.now()
+        self.status = Mutex(status)
+        do throws(SystemError) { events = try EventQueue() } catch { throw GroupError(.host, "\(error)") }
+    }
+
+    /// Runs the group to its end and returns the exit code of its program (125 for a failure of the engine).
+    ///
+    /// - Parameter client: a connected socket that is attached from the beginning and is told how the start went.
+    public func run(lock: consuming GroupLock, client: SharedDescriptor?) -> Int32 {
+        saveStatus()
+        let conclusion: ApplicationSession.Conclusion
+        var session: (ApplicationSession, EventLoop)?
+        do {
+            let listeners = try openListeners()
+            let tap = usesNetworkNamespace ? openNetwork() : nil
+            let loop = try EventLoop(name: "engine")
+            let application = try makeSession(on: loop)
+            session = (application, loop)
+            if let client { loop.run { application.attach(client) } }
+            conclusion = try live(application, loop, listeners, tap)
+        } catch {
+            conclusion = .failed(Failure(.system, Text(noteFailure(error))))
+        }
+        machine.withLock { $0 }?.stop()
+        return end(conclusion, session, client, lock)
+    }
+
+    // MARK: - Steps
+
+    private func openListeners() throws(GroupError) -> [PortListener] {
+        var listeners: [PortListener] = []
+        for mapping in configuration.ports { listeners.append(try PortListener(mapping)) }
+        let ports = listeners.map(\.mapping)
+        update { $0.ports = ports }
+        return listeners
+    }
+
+    private func openNetwork() -> SharedDescriptor? {
+        do throws(SystemError) {
+            try NetworkNamespace.enter()
+            let tap = SharedDescriptor(try TapDevice().takeDescriptor())
+            update { $0.hasNetwork = true }
+            return tap
+        } catch {
+            warn("The group has no network: \(error). Published ports go through the guest's agent. See: aurora doctor")
+            return nil
+        }
+    }
+
+    private func makeSession(on loop: EventLoop) throws -> ApplicationSession {
+        try DataDirectory.create(directory.runtimePath)
+        let log = try LogWriter(path: directory.logPath)
+        let events = events
+        let application = ApplicationSession(
+            loop: loop, log: log, wantsInput: configuration.wantsInput, isTerminal: configuration.terminal
+        ) { events.push(.session($0)) }
+        return application
+    }
+
+    /// Boots, starts the program and waits for the end.
+    private func live(
+        _ application: ApplicationSession, _ loop: EventLoop, _ listeners: [PortListener], _ tap: SharedDescriptor?
+    ) throws -> ApplicationSession.Conclusion {
+        let control = try HTTPServer(path: directory.controlSocketPath, loop: loop) { [self] in answer($0) }
+        let attach = try AttachServer(path: directory.attachSocketPath, loop: loop, session: application)
+        try startMachine(tap)
+        var agent = try waitForAgent()
+        try configureGuest(&agent)
+        let forwarder = listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: tap != nil))
+        defer { forwarder?.stop() }
+        let socket = SharedDescriptor(try agent.takeStream())
+        let request = startRequest
+        loop.run { application.start(socket, request) }
+        let conclusion = try waitForEnd(application, loop)
+        withExtendedLifetime((control, attach)) {}
+        return conclusion
+    }
+
+    private func route(hasNetwork: Bool) -> PortForwarder.Route {
+        if hasNetwork { return .direct(address: GroupNetwork.guestAddress) }
+        let path = directory.vsockSocketPath
+        return .proxy { port in
+            var agent = try AgentCall(vsockPath: path)
+            _ = try agent.call(.proxy, ProxyRequest(port: port))
+            return try agent.takeStream()
+        }
+    }
+
+    private var startRequest: StartRequest {
+        StartRequest(
+            arguments: configuration.command.map { Text($0) }, environment: configuration.environment.map { Text($0) },
+            directory: Text(configuration.directory), user: Text(configuration.user),
+            terminal: configuration.terminal ? WindowSize(rows: 24, columns: 80) : nil, wantsInput: configuration.wantsInput,
+            survivesDisconnect: true)
+    }
+
+    // MARK: - Status
+
+    func update(_ change: (inout GroupStatus) -> Void) {
+        status.withLock { change(&$0) }
+        saveStatus()
+    }
+
+    func saveStatus() {
+        let current = status.withLock { $0 }
+        do throws(GroupError) { try directory.write(current) } catch { EngineLog.write("\(error)") }
+    }
+
+    func warn(_ message: String) {
+        EngineLog.write("warning: \(message)")
+        update { $0.warnings.append(message) }
+    }
+
+    /// Writes down why the engine failed and returns the message for the user.
+    private func noteFailure(_ error: any Error) -> String {
+        let message = "\(error)"
+        EngineLog.write("error: \(message)")
+        let tail = machine.withLock { $0 }?.consoleTail
+        update { status in
+            status.state = .failed
+            status.error = message
+            status.consoleTail = tail
+        }
+        return message
+    }
+
+    private func end(
+        _ conclusion: ApplicationSession.Conclusion, _ session: (ApplicationSession, EventLoop)?, _ client: SharedDescriptor?,
+        _ lock: consuming GroupLock
+    ) -> Int32 {
+        var code: Int32 = 125
+        if case .exited(let exit) = conclusion { code = exit.shellCode }
+        update { status in
+            status.processID = nil
+            status.endedAt = Timestamp.now()
+            if status.state != .failed {
+                status.state = .exited
+                status.exitCode = code
+            }
+        }
+        directory.removeRuntimeFiles()
+        if configuration.removeWhenEnded {
+            do throws(GroupError) { try directory.removeFiles(in: data) } catch { EngineLog.write("\(error)") }
+        }
+        // Who is told that the group ended may remove it at once.
+        lock.release()
+        tell(conclusion, session, client)
+        return code
+    }
+
+    /// Tells the attached client and gives it a moment to take the last output.
+    private func tell(
+        _ conclusion: ApplicationSession.Conclusion, _ session: (ApplicationSession, EventLoop)?, _ client: SharedDescriptor?
+    ) {
+        if let (application, loop) = session {
+            let flushed = try? EventQueue<Bool>()
+            loop.run { application.conclude(conclusion) { flushed?.push(true) } }
+            _ = flushed?.next(timeoutMilliseconds: GroupRuntime.lastOutputMilliseconds)
+        } else if let client, case .failed(let failure) = conclusion {
+            var bytes: [UInt8] = []
+            Frame.appendMessage(.failed, request: 1, payload: failure.encoded, to: &bytes)
+            try? DescriptorIO.writeAll(bytes, to: client.rawValue, what: "client")
+        }
+    }
+
+    /// How long a client that stands still may keep an ended group's process.
+    private static let lastOutputMilliseconds: Int32 = 60_000
+}
