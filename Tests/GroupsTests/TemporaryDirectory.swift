@@ -2,7 +2,7 @@ import Foundation
 import Groups
 
 /// A directory of a test, removed with what is in it.
-final class TemporaryDirectory {
+final class TemporaryDirectory: Sendable {
     let path: String
 
     init() throws {

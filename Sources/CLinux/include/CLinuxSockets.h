@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -218,6 +219,8 @@ static inline long clinux_descriptor_limit_raise(void) {
     limit.rlim_cur = limit.rlim_max;
     CLINUX_ANSWER(setrlimit(RLIMIT_NOFILE, &limit));
 }
+/// The environment of this process, for a child.
+static inline char **clinux_environment(void) { return environ; }
 static inline long clinux_kill(int pid, int signal) { CLINUX_ANSWER(kill(pid, signal)); }
 /// Ends with a session of its own: what a process needs to outlive the terminal it was started from.
 static inline long clinux_setsid(void) { CLINUX_ANSWER(setsid()); }

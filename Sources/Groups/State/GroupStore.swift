@@ -15,6 +15,9 @@ public struct GroupStore: Sendable {
         public let directory: GroupDirectory
         /// The held lock.
         public let lock: GroupLock
+
+        /// Gives the lock away.
+        public consuming func takeLock() -> GroupLock { lock }
     }
 
     /// The files of a group that exists.

@@ -1,0 +1,25 @@
+internal import CLinux
+
+/// A terminal in raw mode for as long as this value lives: every key goes to the guest as it is.
+public struct TerminalMode: ~Copyable {
+    private let descriptor: Int32
+    private var saved: termios
+
+    /// Puts the terminal in raw mode; nil when the descriptor is no terminal.
+    public init?(raw descriptor: Int32) {
+        var state = termios()
+        guard tcgetattr(descriptor, &state) == 0 else { return nil }
+        self.descriptor = descriptor
+        saved = state
+        cfmakeraw(&state)
+        tcsetattr(descriptor, TCSADRAIN, &state)
+    }
+
+    deinit {
+        var state = saved
+        tcsetattr(descriptor, TCSADRAIN, &state)
+    }
+
+    /// Whether a descriptor is a terminal.
+    public static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
+}

@@ -1,0 +1,101 @@
+import CLinux
+import Foundation
+import Groups
+import Linux
+import Synchronization
+
+/// A machine without a processor: the real guest agent as a process of the host, behind a vsock front of its own.
+///
+/// What the runtime does with a group can be tested with it where there is no /dev/kvm.
+final class AgentMachine: GroupMachine {
+    /// The agent as `make guest` builds it.
+    static let agentPath = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        .appending(path: "Sources/GuestBlobs/generated/agent").path
+
+    /// Whether the agent has been built.
+    static var isAvailable: Bool { clinux_file_bytes(agentPath) > 0 }
+
+    let modeName = "test"
+    let consoleTail = "line one\nline two\n"
+    private let agentSocketPath: String
+    private let etcPath: String
+    private let listener: SharedDescriptor
+    private let process = Mutex<Process?>(nil)
+    private let outcome: (stream: AsyncStream<MachineOutcome>, continuation: AsyncStream<MachineOutcome>.Continuation)
+
+    init(_ specification: consuming GroupMachineSpecification) throws {
+        let directory = String(specification.vsockSocketPath.dropLast("/vsock.sock".count))
+        agentSocketPath = "\(directory)/agent-test.sock"
+        etcPath = directory
+        listener = SharedDescriptor(try Socket.listen(unix: specification.vsockSocketPath))
+        outcome = AsyncStream.makeStream()
+    }
+
+    func start() throws {
+        let agent = Process()
+        agent.executableURL = URL(filePath: AgentMachine.agentPath)
+        agent.arguments = ["--test-socket", agentSocketPath, "--test-etc", etcPath]
+        let continuation = outcome.continuation
+        agent.terminationHandler = { @Sendable _ in continuation.yield(.powerOff) }
+        try agent.run()
+        process.withLock { $0 = agent }
+        let listener = listener
+        let path = agentSocketPath
+        try DetachedThread.start("vsock-front") {
+            while true {
+                let number = clinux_accept_blocking(listener.rawValue)
+                guard number >= 0 else { return }
+                let client = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
+                try? DetachedThread.start("vsock") { AgentMachine.serve(client, path) }
+            }
+        }
+    }
+
+    func pause() throws { if let process = process.withLock({ $0 }) { kill(process.processIdentifier, SIGSTOP) } }
+    func resume() throws { if let process = process.withLock({ $0 }) { kill(process.processIdentifier, SIGCONT) } }
+
+    func stop() {
+        _ = clinux_shutdown(listener.rawValue, Int32(SHUT_RDWR))
+        if let process = process.withLock({ $0 }) { kill(process.processIdentifier, SIGKILL) }
+        outcome.continuation.yield(.stopped)
+        try? FileManager.default.removeItem(atPath: agentSocketPath)
+        for name in ["hosts", "resolv.conf", "hostname"] { try? FileManager.default.removeItem(atPath: "\(etcPath)/\(name)") }
+    }
+
+    /// Ends the machine as the guest would.
+    func end(_ end: MachineOutcome) { outcome.continuation.yield(end) }
+
+    func waitUntilEnded() async -> MachineOutcome {
+        for await outcome in outcome.stream { return outcome }
+        return .stopped
+    }
+
+    private static func serve(_ client: SharedDescriptor, _ path: String) {
+        var line: [UInt8] = []
+        var byte: UInt8 = 0
+        while line.last != 10 {
+            guard clinux_recv(client.rawValue, &byte, 1) == 1 else { return }
+            line.append(byte)
+        }
+        guard line == Array("CONNECT 1024\n".utf8), let agent = try? Socket.connect(unix: path) else { return }
+        let guest = SharedDescriptor(agent)
+        _ = "OK 5000\n".withCString { clinux_send(client.rawValue, $0, 8) }
+        try? DetachedThread.start("vsock-in") { copy(client, guest) }
+        copy(guest, client)
+    }
+
+    private static func copy(_ from: SharedDescriptor, _ to: SharedDescriptor) {
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = clinux_recv(from.rawValue, &chunk, chunk.count)
+            guard count > 0 else { break }
+            var start = 0
+            while start < count {
+                let sent = chunk.withUnsafeBytes { clinux_send(to.rawValue, $0.baseAddress.map { $0 + start }, count - start) }
+                guard sent > 0 else { return }
+                start += sent
+            }
+        }
+        _ = clinux_shutdown(to.rawValue, Int32(SHUT_WR))
+    }
+}

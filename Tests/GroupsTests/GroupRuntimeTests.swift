@@ -1,0 +1,221 @@
+import AgentProtocol
+import CLinux
+import Foundation
+import Linux
+import Synchronization
+import Testing
+
+@testable import Groups
+
+/// A group whose machine is the agent as a process, with a client attached from the beginning.
+private final class RunningGroup: Sendable {
+    let home: TemporaryDirectory
+    let directory: GroupDirectory
+    let client: SharedDescriptor
+    private let result: EventQueue<Int32>
+
+    init(_ command: [String], _ change: (inout GroupConfiguration) -> Void = { _ in }) throws {
+        home = try TemporaryDirectory()
+        var configuration = GroupConfiguration(name: try GroupName("g"), image: "base", memoryBytes: 64 << 20, command: command)
+        configuration.startTimeoutSeconds = 5
+        change(&configuration)
+        let created = try GroupStore(home.data).create(configuration)
+        directory = created.directory
+        let (near, far) = try Socket.pair()
+        client = near
+        _ = clinux_socket_timeouts(near.rawValue, 20000)
+        let machine = MachineBox()
+        result = try EventQueue()
+        let data = home.data
+        let runtime = try GroupRuntime(configuration.name, in: data, usesNetworkNamespace: false) { specification in
+            let made = try AgentMachine(specification)
+            machine.value.withLock { $0 = made }
+            return made
+        }
+        box = machine
+        let lock = created.takeLock()
+        let descriptor = try systemCall("duplicate", "lock") { clinux_fcntl(lock.rawValue, F_DUPFD_CLOEXEC, 0) }
+        let result = result
+        try DetachedThread.start("runtime") {
+            let lock = GroupLock(adopting: OwnedDescriptor(adopting: Int32(descriptor)))
+            result.push(runtime.run(lock: lock, client: far))
+        }
+    }
+
+    final class MachineBox: Sendable { let value = Mutex<AgentMachine?>(nil) }
+    private let box: MachineBox
+    func endMachine(_ outcome: MachineOutcome) { box.value.withLock { $0 }?.end(outcome) }
+
+    func exitCode() throws -> Int32 { try #require(result.next(timeoutMilliseconds: 20000)) }
+
+    func send(_ type: MessageType, _ payload: [UInt8] = []) throws {
+        var bytes: [UInt8] = []
+        Frame.appendMessage(type, request: 1, payload: payload, to: &bytes)
+        try DescriptorIO.writeAll(bytes, to: client.rawValue, what: "runtime")
+    }
+
+    /// Everything until the last frame: output by stream, and the frame.
+    func readToEnd() throws -> (stdout: String, stderr: String, last: Frame) {
+        var decoder = FrameDecoder()
+        var output: [MessageType: [UInt8]] = [:]
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            while let frame = try decoder.next() {
+                if frame.type == .exited || frame.type == .failed {
+                    func text(_ type: MessageType) -> String { String(decoding: output[type] ?? [], as: UTF8.self) }
+                    return (text(.stdout), text(.stderr), frame)
+                }
+                output[frame.type, default: []] += frame.payload
+            }
+            let count = try DescriptorIO.read(client.rawValue, into: &chunk, what: "runtime")
+            try #require(count > 0)
+            decoder.append(chunk[..<count])
+        }
+    }
+
+    func waitUntil(_ state: GroupStatus.State) throws {
+        for _ in 0..<1000 where try directory.status().state != state { usleep(10000) }
+        try #require(try directory.status().state == state)
+    }
+}
+
+@Suite(.enabled(if: AgentMachine.isAvailable, "the agent is not built: run make guest"), .timeLimit(.minutes(1)))
+struct GroupRuntimeTests {
+    @Test func outputStreamsAreApartAndLogged() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "echo out; echo err >&2"])
+        let end = try group.readToEnd()
+        #expect(end.stdout == "out\n")
+        #expect(end.stderr == "err\n")
+        #expect(try ExitStatus(payload: end.last.payload) == ExitStatus(.code, 0))
+        #expect(try group.exitCode() == 0)
+        var reader = LogReader(path: group.directory.logPath)
+        let records = try reader.next()
+        #expect(Set(records.map { "\($0.stream.rawValue) \(String(decoding: $0.content, as: UTF8.self))" }) == ["stdout out", "stderr err"])
+        let status = try group.directory.status()
+        #expect(status.state == .exited)
+        #expect(status.exitCode == 0)
+        #expect(!FileManager.default.fileExists(atPath: group.directory.controlSocketPath))
+    }
+
+    @Test(arguments: [("exit 7", 7), ("kill -TERM $$", 143), ("kill -9 $$", 137)])
+    func exitCodesPassThrough(_ script: String, _ code: Int32) throws {
+        let group = try RunningGroup(["/bin/sh", "-c", script])
+        #expect(try ExitStatus(payload: try group.readToEnd().last.payload).shellCode == code)
+        #expect(try group.exitCode() == code)
+        #expect(try group.directory.status().exitCode == code)
+    }
+
+    @Test(arguments: [("no-such-command", Failure.Code.commandNotFound, 127), ("/etc/passwd", Failure.Code.notExecutable, 126)])
+    func commandsThatCannotStart(_ command: String, _ code: Failure.Code, _ exit: Int32) throws {
+        let group = try RunningGroup([command])
+        let last = try group.readToEnd().last
+        #expect(try Failure(payload: last.payload).code == code)
+        _ = try group.exitCode()
+        #expect(try group.directory.status().state == .failed)
+        #expect(try group.directory.status().exitCode == exit)
+    }
+
+    @Test func inputArrivesWithItsEnd() throws {
+        let group = try RunningGroup(["/bin/cat"]) { $0.wantsInput = true }
+        try group.waitUntil(.running)
+        try group.send(.stdin, Array("hello\n".utf8))
+        try group.send(.stdinEnd)
+        #expect(try group.readToEnd().stdout == "hello\n")
+        #expect(try group.exitCode() == 0)
+    }
+
+    @Test func tooMuchInputCutsTheClientOffOnly() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "sleep 1; exit 3"]) { $0.wantsInput = true }
+        try group.waitUntil(.running)
+        for _ in 0..<6 { try? group.send(.stdin, [UInt8](repeating: 1, count: AgentLimits.framePayloadBytesMax)) }
+        #expect(try group.exitCode() == 3)
+    }
+
+    @Test func stopTerminatesThenKills() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
+        try group.waitUntil(.running)
+        try ControlClient(group.directory).stop(graceSeconds: 1)
+        #expect(try group.exitCode() == 137)
+    }
+
+    @Test func killPassesAnySignal() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.05; done"])
+        try group.waitUntil(.running)
+        usleep(200_000)
+        try ControlClient(group.directory).kill(signal: SIGUSR1)
+        #expect(try group.exitCode() == 9)
+    }
+
+    @Test func controlSocketTellsAndRefuses() throws {
+        let group = try RunningGroup(["/bin/sleep", "30"])
+        try group.waitUntil(.running)
+        let control = ControlClient(group.directory)
+        #expect(try control.status().status.state == .running)
+        #expect(try control.console() == "line one\nline two\n")
+        let path = group.directory.controlSocketPath
+        for (method, target, status) in [
+            ("GET", "/", 404), ("GET", "/v1/pause", 405), ("POST", "/v1/resume", 409), ("POST", "/v1/kill?signal=99", 400),
+            ("POST", "/v1/stop?seconds=-1", 400),
+        ] {
+            let parts = target.split(separator: "?")
+            var request = HTTPRequest(method: method, path: String(parts[0]))
+            if parts.count > 1 {
+                let pair = parts[1].split(separator: "=")
+                request.parameters = [String(pair[0]): String(pair[1])]
+            }
+            #expect(try HTTPClient.send(request, to: path).status == status, "\(method) \(target)")
+        }
+        try control.pause()
+        #expect(try group.directory.status().state == .paused)
+        try control.resume()
+        try control.powerCut()
+        #expect(try group.exitCode() == 137)
+        #expect(throws: GroupError.self) { try control.status() }
+    }
+
+    @Test func panicIsReportedWithTheConsole() throws {
+        let group = try RunningGroup(["/bin/sleep", "30"])
+        try group.waitUntil(.running)
+        group.endMachine(.panic("Attempted to kill init"))
+        let failure = try Failure(payload: try group.readToEnd().last.payload)
+        #expect(failure.subject.string.contains("Attempted to kill init"))
+        #expect(failure.subject.string.contains("line two"))
+        #expect(try group.exitCode() == 125)
+        #expect(try group.directory.status().state == .failed)
+    }
+
+    @Test func removesItselfWhenAsked() throws {
+        let group = try RunningGroup(["/bin/true"]) { $0.removeWhenEnded = true }
+        _ = try group.readToEnd()
+        #expect(!FileManager.default.fileExists(atPath: group.directory.path))
+        #expect(!FileManager.default.fileExists(atPath: group.directory.runtimePath))
+        #expect(try group.exitCode() == 0)
+    }
+
+    @Test func publishedPortGoesThroughTheAgentWithoutNetwork() throws {
+        let server = try Socket.listen(address: 0x7F00_0001, port: 0)
+        let port = try #require(Socket.port(of: server.rawValue))
+        let group = try RunningGroup(["/bin/sleep", "30"]) { $0.ports = [PortMapping(hostPort: 0, guestPort: port)] }
+        try group.waitUntil(.running)
+        let hostPort = try #require(try group.directory.status().ports.first?.hostPort)
+        let socket = try Socket.beginConnecting(address: 0x7F00_0001, port: hostPort)
+        try Socket.setNonBlocking(socket.rawValue, false)
+        _ = clinux_socket_timeouts(socket.rawValue, 10000)
+        let accepted = OwnedDescriptor(adopting: Int32(clinux_accept_blocking(server.rawValue)))
+        try DescriptorIO.writeAll([1, 2, 3], to: socket.rawValue, what: "port")
+        var chunk: [UInt8] = [0, 0, 0, 0]
+        #expect(try DescriptorIO.read(accepted.rawValue, into: &chunk, what: "server") == 3)
+        try ControlClient(group.directory).powerCut()
+        _ = try group.exitCode()
+    }
+
+    @Test func takenPortFailsBeforeTheMachineStarts() throws {
+        let server = try Socket.listen(address: 0x7F00_0001, port: 0)
+        let port = try #require(Socket.port(of: server.rawValue))
+        let group = try RunningGroup(["/bin/true"]) { $0.ports = [PortMapping(hostPort: port, guestPort: 1)] }
+        let failure = try Failure(payload: try group.readToEnd().last.payload)
+        #expect(failure.subject.string.hasPrefix("Cannot listen on 127.0.0.1:\(port): Address already in use"))
+        #expect(try group.exitCode() == 125)
+        _ = server.rawValue
+    }
+}
