@@ -1,9 +1,44 @@
 import ArgumentParser
+import Groups
+import Linux
 
 /// The `aurora` command.
 @main
-struct Aurora: AsyncParsableCommand {
+struct Aurora: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.",
-        subcommands: [BootCommand.self, ImageCommand.self])
+        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.", version: "0.1.0-dev",
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Groups:",
+                subcommands: [
+                    RunCommand.self, ExecCommand.self, AttachCommand.self, PsCommand.self, LogsCommand.self, StopCommand.self,
+                    KillCommand.self, PauseCommand.self, ResumeCommand.self, RmCommand.self, InspectCommand.self,
+                ]),
+            CommandGroup(name: "Images:", subcommands: [ImageCommand.self]),
+            CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self]),
+        ])
+
+    /// Runs a command; its failures are told as `error: what: why`, with the exit code of container tools.
+    static func main() {
+        var failureCode = ExitCodes.failure
+        do {
+            var command = try parseAsRoot()
+            failureCode = type(of: command) is any EngineCommand.Type ? ExitCodes.engine : ExitCodes.failure
+            try command.run()
+        } catch let error as GroupError {
+            Terminal.writeError("error: \(error)\n")
+            exit(withError: ExitCode(failureCode))
+        } catch where isOfArgumentParser(error) {
+            exit(withError: error)
+        } catch {
+            Terminal.writeError("error: \(error)\n")
+            exit(withError: ExitCode(failureCode))
+        }
+    }
+
+    private static func isOfArgumentParser(_ error: any Error) -> Bool {
+        let code = exitCode(for: error)
+        // Anything the parser does not know is an ordinary failure to it, and is ours to tell.
+        return code == .success || code == .validationFailure || error is ExitCode || error is CleanExit
+    }
 }

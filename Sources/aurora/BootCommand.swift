@@ -3,7 +3,7 @@ public import AuroraVMM
 import Foundation
 
 /// Boots a kernel without a group, its console on the terminal: for those who work on the machine itself.
-struct BootCommand: AsyncParsableCommand {
+struct BootCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "boot", abstract: "Boot a kernel with its console on standard output.", shouldDisplay: false)
 
@@ -15,7 +15,7 @@ struct BootCommand: AsyncParsableCommand {
     @Option(help: "Samples the guest's instruction pointer every millisecond into this file.") var profile: String?
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
-    func run() async throws {
+    func run() throws {
         var configuration = MachineConfiguration(memoryBytes: memory << 20, kernelPath: kernel)
         configuration.modulesDirectory = modules
         configuration.commandLine = words
@@ -27,7 +27,8 @@ struct BootCommand: AsyncParsableCommand {
         print("made in \(Date().timeIntervalSince(start) * 1000) ms")
         machine.resume()
         if let profile { Thread.detachNewThread { sample(machine, profile) } }
-        print("ended: \(await machine.waitUntilEnded()) after \(Date().timeIntervalSince(start)) s")
+        while machine.end == nil { usleep(10_000) }
+        print("ended: \(machine.end.map { "\($0)" } ?? "?") after \(Date().timeIntervalSince(start)) s")
     }
 }
 

@@ -219,8 +219,7 @@ static inline long clinux_descriptor_limit_raise(void) {
     limit.rlim_cur = limit.rlim_max;
     CLINUX_ANSWER(setrlimit(RLIMIT_NOFILE, &limit));
 }
-/// The environment of this process, for a child.
-static inline char **clinux_environment(void) { return environ; }
+static inline void clinux_ignore_signal(int number) { signal(number, SIG_IGN); }
 static inline long clinux_kill(int pid, int signal) { CLINUX_ANSWER(kill(pid, signal)); }
 /// Ends with a session of its own: what a process needs to outlive the terminal it was started from.
 static inline long clinux_setsid(void) { CLINUX_ANSWER(setsid()); }

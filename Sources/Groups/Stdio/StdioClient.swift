@@ -62,6 +62,9 @@ public final class StdioClient {
         inputHasEnded = !options.forwardsInput
     }
 
+    /// Asks the agent for a program on a greeted connection, before `run`.
+    public func request(start: StartRequest) { send(.start, start.encoded) }
+
     /// Relays until the end. Signals of this process are passed on to the program meanwhile.
     ///
     /// - Throws: `SystemError` when the process has no room for descriptors.

@@ -1,0 +1,53 @@
+import ArgumentParser
+import FoundationEssentials
+import Groups
+import Linux
+
+/// What every command needs of its surroundings.
+enum CommandContext {
+    /// The directories of this user and environment.
+    static var data: DataDirectory { DataDirectory(environment: ProcessInfo.processInfo.environment) }
+    /// The groups in them.
+    static var store: GroupStore { GroupStore(data) }
+
+    /// The files of a group that exists.
+    static func group(_ name: String) throws(GroupError) -> GroupDirectory { try store.find(try GroupName(name)) }
+
+    /// A group that runs, for commands that speak to it.
+    static func runningGroup(_ name: String) throws(GroupError) -> GroupDirectory {
+        let directory = try group(name)
+        let status = try directory.status()
+        switch status.state {
+        case .running: return directory
+        case .paused: throw GroupError(.notRunning, "Group \(name) is paused", remedy: "Let it go on with: aurora resume \(name)")
+        default: throw GroupError(.notRunning, "Group \(name) is not running but \(status.state.rawValue)")
+        }
+    }
+
+    /// Runs something for each of several groups; the first failure decides the exit code, and none hides the others.
+    static func forEach(_ names: [String], _ body: (String) throws -> Void) throws {
+        var failed = false
+        for name in names {
+            do {
+                try body(name)
+            } catch {
+                Terminal.writeError("error: \(error)\n")
+                failed = true
+            }
+        }
+        if failed { throw ExitCode(ExitCodes.failure) }
+    }
+
+    /// Standard JSON of Aurora's commands.
+    static func json(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}
+
+/// How a listing is written.
+enum ListFormat: String, ExpressibleByArgument, CaseIterable {
+    case table
+    case json
+}

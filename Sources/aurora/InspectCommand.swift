@@ -1,0 +1,38 @@
+import ArgumentParser
+import Groups
+
+/// `aurora inspect`: all that is known of groups, in JSON.
+struct InspectCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show all that is known of groups, as a JSON array.")
+
+    @Argument(help: "Names of groups.") var names: [String]
+
+    private struct Description: Encodable {
+        struct Files: Encodable {
+            let directory: String
+            let log: String
+            let engineLog: String
+            let console: String
+            let controlSocket: String
+            let vsockSocket: String
+        }
+        let configuration: GroupConfiguration
+        let status: GroupStatus
+        let files: Files
+
+        init(_ directory: GroupDirectory) throws(GroupError) {
+            configuration = try directory.configuration()
+            status = try directory.status()
+            files = Files(
+                directory: directory.path, log: directory.logPath, engineLog: directory.engineLogPath, console: directory.consolePath,
+                controlSocket: directory.controlSocketPath, vsockSocket: directory.vsockSocketPath)
+        }
+    }
+
+    func run() throws {
+        var found: [Description] = []
+        let result = Result { try CommandContext.forEach(names) { found.append(try Description(try CommandContext.group($0))) } }
+        print(try CommandContext.json(found))
+        try result.get()
+    }
+}

@@ -1,0 +1,27 @@
+import ArgumentParser
+import Groups
+
+/// `aurora stop`: asks programs to end, and makes them.
+struct StopCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stop", abstract: "Stop groups: SIGTERM to the program, SIGKILL after some seconds.")
+
+    @Option(name: [.customShort("t"), .customLong("time")], help: "Seconds before SIGKILL.")
+    var seconds = 10
+
+    @Argument(help: "Names of groups.") var names: [String]
+
+    func validate() throws {
+        guard (0...86400).contains(seconds) else { throw ValidationError("--time must be 0 to 86400 seconds.") }
+    }
+
+    func run() throws {
+        try CommandContext.forEach(names) { name in
+            let directory = try CommandContext.group(name)
+            guard try directory.isLive() else { return print(name) }
+            try ControlClient(directory).stop(graceSeconds: seconds)
+            try GroupEnding.wait(directory, seconds: seconds + GroupEnding.graceSeconds)
+            print(name)
+        }
+    }
+}

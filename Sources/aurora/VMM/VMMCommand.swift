@@ -1,0 +1,34 @@
+import ArgumentParser
+import CLinux
+import Groups
+import Linux
+
+/// The VMM process of one group; started by `run`, never by hand.
+struct VMMCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "vmm", abstract: "The VMM process of a group.", shouldDisplay: false)
+
+    @Option(help: "The group's name.") var group: String
+
+    func run() throws {
+        let data = CommandContext.data
+        let name = try GroupName(group)
+        guard let lock = VMMCommand.inherit(VMMLauncher.lockDescriptor), let client = VMMCommand.inherit(VMMLauncher.clientDescriptor) else {
+            throw GroupError(.invalidValue, "vmm is started by aurora run, not by hand", remedy: "Use: aurora run -- COMMAND")
+        }
+        // Nothing of the caller's is kept in use: neither its directory nor its limit of open files.
+        _ = chdir("/")
+        _ = clinux_descriptor_limit_raise()
+        clinux_ignore_signal(SIGPIPE)
+        let runtime = try GroupRuntime(name, in: data, makeMachine: VirtualMachineMaker.make)
+        let code = runtime.run(lock: GroupLock(adopting: lock), client: SharedDescriptor(client))
+        // The end of the process is the end of everything in it: no thread needs to be waited for.
+        _exit(code)
+    }
+
+    /// Takes over a descriptor the launcher passed; nil when there is none.
+    private static func inherit(_ number: Int32) -> OwnedDescriptor? {
+        guard clinux_fcntl(number, F_SETFD, Int(FD_CLOEXEC)) == 0 else { return nil }
+        return OwnedDescriptor(adopting: number)
+    }
+}
