@@ -58,6 +58,6 @@ let package = Package(
         .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(
             name: "AgentTests", dependencies: ["AgentProtocol", "AgentClient", "GuestAgentCore", "Linux", "CLinux"], swiftSettings: strict),
-        .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
+        .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]
 )

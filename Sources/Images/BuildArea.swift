@@ -22,6 +22,8 @@ struct BuildArea {
 
     /// The most that is read of the end of a log, in bytes.
     private static let logTailMax = 64 << 10
+    /// A disk with less than this left is taken for full, in bytes.
+    private static let freeBytesMin = 1 << 20
 
     /// Enters an area whose lock is held: removes what a dead build left and starts afresh.
     init(what: String, name: String, parent: String, logs: String, lock: BuildLock, recipes: Recipes) throws(ImageError) {
@@ -83,10 +85,19 @@ struct BuildArea {
 
     private func failure(_ otherwise: String, preferringLog: Bool = true) -> ImageError {
         let lines = logTail()
-        if lines.contains(where: { $0.contains("No space left on device") }) { return .diskFull(what: what, path: directory) }
+        if isDiskFull || lines.contains(where: { $0.contains("No space left on device") }) {
+            return .diskFull(what: what, path: directory)
+        }
         // apt's own reason ("E: Unable to locate package x") says more than the script's last line.
         let reason = lines.last { $0.hasPrefix("E: ") && !$0.contains("apt-get") && !$0.contains("mmdebstrap") } ?? lines.last
         return .recipeFailed(what: what, message: preferringLog ? reason.map(String.init) ?? otherwise : otherwise, log: log)
+    }
+
+    /// The log is on the same disk: when that is full, the reason may not have got into it.
+    private var isDiskFull: Bool {
+        var status = statvfs()
+        guard statvfs(directory, &status) == 0 else { return false }
+        return Int(clamping: status.f_bavail) < Self.freeBytesMin / max(1, Int(clamping: status.f_frsize))
     }
 
     private func logTail() -> [Substring] {
