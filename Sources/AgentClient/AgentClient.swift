@@ -76,6 +76,17 @@ public final class AgentClient: Sendable {
         try order(.shutdown, request.encoded, timeout, "shut the guest down")
     }
 
+    /// Asks for a report on the guest's processes and POSIX objects.
+    ///
+    /// - Throws: `AgentError`.
+    public func objects(
+        _ sections: UInt32 = ObjectsRequest.everything, timeout: Duration = AgentClient.defaultTimeout
+    ) throws(AgentError) -> ObjectReport {
+        let payload = ObjectsRequest(sections: sections).encoded
+        return try AgentClient.decode(
+            try AgentClient.ask(connection, .objects, payload, .objectReport, timeout, "list the guest's objects"))
+    }
+
     /// Sends a signal to a session by its number.
     ///
     /// - Throws: `AgentError`; `.refused` with `.noSession` when it ended.

@@ -40,6 +40,7 @@ public struct Text: Hashable, Sendable {
     public func dropLast(_ count: Int) -> Text { Text(bytes.dropLast(count)) }
 
     /// The two texts joined.
+    @inline(never)
     public static func + (left: Text, right: Text) -> Text { Text(left.bytes + right.bytes) }
 
     /// The decimal spelling of a number.
@@ -58,6 +59,7 @@ public struct Text: Hashable, Sendable {
 
 extension Text: ExpressibleByStringLiteral {
     /// The bytes of a literal.
+    @inline(never)  // or every literal of the agent becomes a loop of its own
     public init(stringLiteral value: StaticString) {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(value.utf8CodeUnitCount)

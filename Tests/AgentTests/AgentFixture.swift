@@ -16,6 +16,19 @@ final class AgentFixture {
             .appendingPathComponent("Sources/GuestBlobs/generated/agent").path
     }
 
+    /// Gives the agent a /dev of its own, like a guest's, then becomes the agent.
+    private static let deviceScript = """
+        set -e
+        dev=$1/dev; shift; mkdir "$dev"; mount -t tmpfs tmpfs "$dev"
+        for name in null zero full random urandom tty; do : >"$dev/$name"; mount --bind "/dev/$name" "$dev/$name"; done
+        mkdir "$dev/pts" "$dev/shm" "$dev/mqueue"
+        mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$dev/pts"
+        mount -t mqueue mqueue "$dev/mqueue"; mount -t tmpfs tmpfs "$dev/shm"
+        ln -s pts/ptmx "$dev/ptmx"; ln -s /proc/self/fd "$dev/fd"
+        mount --rbind "$dev" /dev
+        exec "$@"
+        """
+
     private static let namespaceOptions = geteuid() == 0 ? "-pmnuif" : "-Urpmnuif"
 
     /// Why the agent cannot run here, or nil.
@@ -42,10 +55,9 @@ final class AgentFixture {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("aurora-agent-\(UUID().uuidString.prefix(8))")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
-        let script = "mount -t tmpfs tmpfs /dev/shm; [ ! -d /dev/mqueue ] || mount -t mqueue mqueue /dev/mqueue; exec \"$@\""
         process.arguments = [
-            AgentFixture.namespaceOptions, "--mount-proc", "--kill-child", "sh", "-c", script, "sh", AgentFixture.binary, "--test-socket",
-            socketPath, "--test-etc", directory.path,
+            AgentFixture.namespaceOptions, "--mount-proc", "--kill-child", "sh", "-c", AgentFixture.deviceScript, "sh", directory.path,
+            AgentFixture.binary, "--test-socket", socketPath, "--test-etc", directory.path,
         ]
         try process.run()
     }

@@ -66,7 +66,10 @@ extension Connection {
     }
 
     private func serveObjects(_ message: Frame, _ agent: Agent) throws(ProtocolFault) {
-        _ = try ObjectsRequest(payload: message.payload)
-        fail(message.request, Failure(.system, errno: ENOSYS, "object report"), agent)
+        let report = ObjectCollector.collect(try ObjectsRequest(payload: message.payload)).encoded
+        guard report.count <= AgentLimits.replyBytesMax else {
+            return fail(message.request, Failure(.limit, "the object report is too long"), agent)
+        }
+        send(.objectReport, request: message.request, report, agent)
     }
 }
