@@ -44,8 +44,8 @@ final class GuestDriver {
         var writable: [UInt16: [(address: UInt64, count: Int)]] = [:]
 
         var descriptors: UInt64 { base }
-        var available: UInt64 { base + 0x2000 }
-        var used: UInt64 { base + 0x4000 }
+        var available: UInt64 { base &+ 0x2000 }
+        var used: UInt64 { base &+ 0x4000 }
     }
 
     static func makeMemory() throws -> GuestMemory {
@@ -84,9 +84,9 @@ final class GuestDriver {
         write(MMIORegister.status, 11)
     }
 
-    func setUpQueue(_ index: Int, size: UInt16, base: UInt64) {
+    func setUpQueue(_ index: Int, size: UInt16, base: UInt64, rawSize: UInt32? = nil) {
         write(MMIORegister.queueSelect, UInt32(index))
-        write(MMIORegister.queueSize, UInt32(size))
+        write(MMIORegister.queueSize, rawSize ?? UInt32(size))
         let queue = DriverQueue(size: size, base: base)
         for (register, address) in [
             (MMIORegister.descriptorTableLow, queue.descriptors), (MMIORegister.driverRingLow, queue.available),
@@ -106,7 +106,7 @@ final class GuestDriver {
             write(MMIORegister.queueSelect, UInt32(index))
             let chosen = min(size, UInt16(truncatingIfNeeded: read(MMIORegister.queueSizeMax)))
             let base = GuestDriver.ringStride * UInt64(index + 1)
-            for offset in stride(from: UInt64(0), to: GuestDriver.ringStride, by: 8) { poke(base + offset, UInt64(0)) }
+            clearRing(at: base)
             setUpQueue(index, size: chosen, base: base)
             queues.append(DriverQueue(size: chosen, base: base))
         }
@@ -118,6 +118,11 @@ final class GuestDriver {
         queues = other.queues
         features = other.features
         arena = other.arena
+    }
+
+    private func clearRing(at base: UInt64) {
+        let zeros = [UInt8](repeating: 0, count: Int(Self.ringStride))
+        do { try memory.write(GuestAddress(base), zeros) } catch { Issue.record("\(error)") }
     }
 
     // MARK: - Guest memory

@@ -38,8 +38,6 @@ final class BalloonDevice: VirtioDevice {
         return bytes
     }
 
-    func activate(_ link: DeviceLink) throws(VirtioError) {}
-
     /// Asks the guest to give (or take back) pages until it has given `pages`.
     func setTarget(pages: UInt32, _ link: DeviceLink) {
         targetPages = pages

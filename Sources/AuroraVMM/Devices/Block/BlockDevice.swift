@@ -61,8 +61,6 @@ final class BlockDevice: VirtioDevice {
         return bytes
     }
 
-    func activate(_ link: DeviceLink) throws(VirtioError) {}
-
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         guard let requests = link.queue(queue) else { return }
         try link.serve(requests, with: chain) { chain throws(VirtioError) in try serve(chain, queue: queue) }

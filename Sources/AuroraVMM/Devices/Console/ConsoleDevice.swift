@@ -25,8 +25,6 @@ final class ConsoleDevice: VirtioDevice {
 
     deinit { buffer.deallocate() }
 
-    func activate(_ link: DeviceLink) throws(VirtioError) { try pumpInput(link) }
-
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         if queue == Self.receive { return try pumpInput(link) }
         guard queue == Self.transmit, let transmit = link.queue(queue) else { return }

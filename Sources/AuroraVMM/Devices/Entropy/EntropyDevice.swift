@@ -15,8 +15,6 @@ final class EntropyDevice: VirtioDevice {
     let configuration: [UInt8] = []
     private let chain = DescriptorChain()
 
-    func activate(_ link: DeviceLink) throws(VirtioError) {}
-
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         guard let requests = link.queue(queue) else { return }
         try link.serve(requests, with: chain) { chain throws(VirtioError) in try Self.fill(chain) }

@@ -55,7 +55,6 @@ final class NetworkDevice: VirtioDevice {
         do throws(SystemError) {
             try frames.setOffloads(NetworkFeature.offloads(link.features))
         } catch { throw .host("\(error)") }
-        try receive(link)
     }
 
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {

@@ -105,7 +105,9 @@ extension MMIOTransport {
     private func start() {
         status.insert(.driverOK)
         showRegisters()
-        do throws(VirtioError) { try activate() } catch { fail(error) }
+        do throws(VirtioError) { try activate() } catch { return fail(error) }
+        // Requests may have been put there before anybody listened to the doorbell.
+        for notifier in queueNotifiers { notifier.signal() }
     }
 
     /// Makes the page show all registers as they are now.

@@ -18,6 +18,9 @@ protocol VirtioDevice: AnyObject, SendableMetatype {
     /// The transport is attached to an event loop: descriptors can be watched from here on.
     func attached(to link: DeviceLink) throws(SystemError)
     /// The driver is ready: queues and features in the link are valid until `reset`.
+    ///
+    /// Sets up what belongs to the host. Queues are looked at in `notified`, which follows for each of them: a request that
+    /// breaks a rule must not make a saved state look broken.
     func activate(_ link: DeviceLink) throws(VirtioError)
     /// The driver has put requests into a queue.
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError)
@@ -44,6 +47,7 @@ protocol VirtioDevice: AnyObject, SendableMetatype {
 
 extension VirtioDevice {
     func attached(to link: DeviceLink) throws(SystemError) {}
+    func activate(_ link: DeviceLink) throws(VirtioError) {}
     func ready(_ descriptor: Int32, _ events: EventLoop.Interest, _ link: DeviceLink) throws(VirtioError) {}
     func configurationWritten(offset: Int, size: Int, value: UInt64, _ link: DeviceLink) {}
 }

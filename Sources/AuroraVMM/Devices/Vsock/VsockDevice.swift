@@ -65,8 +65,6 @@ final class VsockDevice: VirtioDevice {
         self.listener = listener
     }
 
-    func activate(_ link: DeviceLink) throws(VirtioError) { try sendReset(link) }
-
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         switch queue {
         case Self.receiveQueue: try pump(link)
