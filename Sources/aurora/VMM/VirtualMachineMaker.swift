@@ -13,7 +13,6 @@ enum VirtualMachineMaker {
         var configuration = MachineConfiguration(
             memoryBytes: specification.memoryBytes, kernelPath: "\(specification.kernelPath)/vmlinux")
         configuration.modulesDirectory = "\(specification.kernelPath)/modules"
-        configuration.commandLine = ["aurora.root=/dev/vda", "aurora.rootfstype=ext4"]
         configuration.blockDevices = specification.disks.map {
             BlockDeviceConfiguration(path: $0.path, isReadOnly: $0.readOnly && $0.overlayPath == nil, overlayPath: $0.overlayPath)
         }
