@@ -2,8 +2,9 @@
 //
 //  - Ring 0 code is emulated, about 0.5 us an instruction: a ring-0 stub only points %rsp at a ready-made frame and
 //    returns to ring 3, where everything else happens natively. (A page fault also fetches %cr2.)
-//  - All event vectors share one priority class, so no second interrupt arrives before the EOI. The EOI is the last
-//    thing before the final `iretq`; an interrupt between the two is treated as one of the interrupted context.
+//  - Ring 3 always runs with interrupts on, and some KVMs accept the next interrupt before an EOI: they nest at any
+//    instruction. So the stub of an event gives each a stack region of its own, from a ring that the 16-bit addition
+//    wraps, and hands its address on in %rsp; a region is used again only after 1,023 further events.
 //  - An interrupt inside the shim is never delivered there: it sets `recheck`, and every path out of the shim looks at
 //    `recheck` last. Between that look and the instruction that leaves, an interrupt rewinds to the look.
 
@@ -16,7 +17,10 @@
 #define EXC_RIP rsp0_top-40
 #define EXC_ERROR rsp0_top-48
 #define EXC_RAX rsp0_top-56
-#define IST_RIP ist_top-40
+
+// In an event's region, from %rsp: the interrupted context upwards, saved registers downwards.
+#define EVENT_BYTES 64
+#define TSS_EVENT_STACK tss+36
 
 	.text
 	.globl shim_header, text_start
@@ -26,7 +30,7 @@ shim_header:
 	.quad SHIM_VERSION
 	.quad lstar, stub_breakpoint, exception_stubs, event_stubs
 	.quad cpu, params, gdt, idt, tss
-	.quad rsp0_top, ist_top, shim_hypercall, shim_iret, image_end
+	.quad rsp0_top, event_ring+EVENT_BYTES, shim_hypercall, shim_iret, image_end
 	.balign 256
 	.code64
 
@@ -75,11 +79,13 @@ exception_stubs:		// 32 bytes each, without error code and with look the same
 	vector = vector + 1
 	.endr
 
-	.balign 16
-event_stubs:			// 16 bytes each
+	.balign 32
+event_stubs:			// 32 bytes each
 	vector = 0
 	.rept EVENT_VECTORS
-	.balign 16
+	.balign 32
+	mov %rsp, event_frames+40*vector+24(%rip)
+	addw $EVENT_BYTES, TSS_EVENT_STACK(%rip)
 	lea event_frames+40*vector(%rip), %rsp
 	iretq
 	vector = vector + 1
@@ -264,37 +270,39 @@ iret_kernel_pending:		// as iret_user_pending; the frame is the kernel's own
 
 // ---------------------------------------------------------------- ring 3: interrupts
 
-	.balign 32
+	.balign 16
 	vector = 0
 	.rept EVENT_VECTORS
-	.balign 32
-	mov %rax, SCRATCH(4)
+	.balign 16
+	mov %rax, -8(%rsp)
 	mov $vector, %eax
 	jmp event
 	vector = vector + 1
 	.endr
-	.balign 32
-	// The 32-byte trampolines above are found by their distance from here.
+	.balign 16
+	// The 16-byte trampolines above are found by their distance from here.
 event_trampolines_end:
 
-event:
-	mov %rcx, SCRATCH(5)
-	mov %rdx, SCRATCH(6)
+event:				// %rsp: the interrupted context; %eax: the vector
+	mov %rcx, -16(%rsp)
+	mov %rdx, -24(%rsp)
 	// Mark the vector's event channel pending, and the vCPU too unless the channel is masked.
 	lea cpu+CPU_PORTS(%rip), %rcx
 	movzwl (%rcx,%rax,2), %eax
 	test %eax, %eax
-	jz event_context
+	jz 1f
 	lea text_start+SHARED_INFO_OFFSET(%rip), %rcx
 	bts %rax, SHARED_PENDING(%rcx)
 	bt %rax, SHARED_MASK(%rcx)
-	jc event_context
+	jc 1f
 	mov C(VCPU_INFO), %rcx
 	shr $6, %eax
 	bts %rax, VCPU_PENDING_SEL(%rcx)
 	movb $1, VCPU_PENDING(%rcx)
+1:	cmpb $0, C(EOI_PROBES)
+	jne event_probe
 event_context:
-	mov IST_RIP(%rip), %rax
+	mov (%rsp), %rax
 	lea text_start(%rip), %rcx
 	sub %rcx, %rax
 	cmp $SHARED_INFO_OFFSET, %rax
@@ -302,6 +310,7 @@ event_context:
 	mov C(VCPU_INFO), %rcx
 	cmpb $0, VCPU_PENDING(%rcx)
 	je event_return
+	mov %rsp, %rdx
 	cmpb $0, C(USER_MODE)
 	jne event_from_user
 	cmpb $0, VCPU_MASK(%rcx)
@@ -310,59 +319,64 @@ event_context:
 	je event_return
 
 	// The kernel runs with events enabled: call it on its own stack.
-	mov IST_RIP+24(%rip), %rsp
+	movb $1, VCPU_MASK(%rcx)
+	mov 24(%rdx), %rsp
 	and $~15, %rsp
 	pushq $KERNEL_SS
-	pushq IST_RIP+24(%rip)
-	pushq IST_RIP+16(%rip)
+	pushq 24(%rdx)
+	pushq 16(%rdx)
 	pushq $KERNEL_CS
-	pushq IST_RIP(%rip)
+	pushq (%rdx)
 	push %r11
-	pushq SCRATCH(5)
-	movb $1, VCPU_MASK(%rcx)
+	pushq -16(%rdx)
 	jmp event_deliver
 
 event_from_user:
+	movb $1, VCPU_MASK(%rcx)
+	movb $0, C(USER_MODE)
 	mov C(KERNEL_RSP), %rsp
 	pushq $USER_DS
-	pushq IST_RIP+24(%rip)
-	pushq IST_RIP+16(%rip)
-	pushq IST_RIP+8(%rip)
-	pushq IST_RIP(%rip)
+	pushq 24(%rdx)
+	pushq 16(%rdx)
+	pushq 8(%rdx)
+	pushq (%rdx)
 	push %r11
-	pushq SCRATCH(5)
-	movb $1, VCPU_MASK(%rcx)
+	pushq -16(%rdx)
 	rdgsbase %rcx
 	mov %rcx, C(USER_GS)
 	mov C(KERNEL_GS), %rcx
 	wrgsbase %rcx
-	movb $0, C(USER_MODE)
 event_deliver:
-	mov SCRATCH(4), %rax
-	mov SCRATCH(6), %rdx
+	mov -8(%rdx), %rax
+	mov -24(%rdx), %rdx
+	.macro end_of_interrupt
+	cmpb $0, C(EOI_NEEDED)
+	je 1f
 	btrl $0, C(PV_EOI)
 	jc 1f
 	movl $0, text_start+LAPIC_OFFSET+LAPIC_EOI(%rip)
-1:	jmp *C(EVENT_ENTRY)
+1:
+	.endm
+	end_of_interrupt
+	jmp *C(EVENT_ENTRY)
 
-event_in_shim:			// %rax: offset of the interrupted instruction, %rcx: text_start
-	movb $1, C(RECHECK)
-	cmp $(event_tail - text_start), %rax
-	jb 1f
-	cmp $(event_tail_end - text_start), %rax
-	jae 1f
-	// After the EOI of an earlier event, before its iretq: the context is that event's.
-	.irp offset, 0, 8, 16, 24, 32
-	mov saved_frame+\offset(%rip), %rax
-	mov %rax, IST_RIP+\offset(%rip)
-	.endr
+	// Whether this KVM keeps an interrupt in service until its EOI: asked of the first few interrupts only, since a look
+	// at the APIC costs as much as the EOI that some KVMs do not need.
+event_probe:
+	decb C(EOI_PROBES)
+	cmpl $0, text_start+LAPIC_OFFSET+LAPIC_IN_SERVICE(%rip)
+	je event_context
+	movb $1, C(EOI_NEEDED)
 	jmp event_context
-1:	cmp $(halt_end - text_start), %rax
+
+event_in_shim:			// %rax: offset of the interrupted instruction
+	movb $1, C(RECHECK)
+	cmp $(halt_end - text_start), %rax
 	jne 2f
 	// Woken from hlt in ring 0: the context is the int3 that asked for it.
 	.irp offset, 0, 8, 16, 24, 32
 	mov EXC_RIP+\offset(%rip), %rax
-	mov %rax, IST_RIP+\offset(%rip)
+	mov %rax, \offset(%rsp)
 	.endr
 	jmp event_return
 	.macro rewind name
@@ -371,7 +385,7 @@ event_in_shim:			// %rax: offset of the interrupted instruction, %rcx: text_star
 	cmp $(\name\()_end - text_start), %rax
 	jae 2f
 	lea \name(%rip), %rax
-	mov %rax, IST_RIP(%rip)
+	mov %rax, (%rsp)
 	jmp event_return
 	.endm
 	rewind hypercall_check
@@ -379,20 +393,11 @@ event_in_shim:			// %rax: offset of the interrupted instruction, %rcx: text_star
 	rewind iret_kernel_check
 2:
 event_return:
-	.irp offset, 0, 8, 16, 24, 32
-	mov IST_RIP+\offset(%rip), %rax
-	mov %rax, saved_frame+\offset(%rip)
-	.endr
-	mov SCRATCH(4), %rax
-	mov SCRATCH(5), %rcx
-	mov SCRATCH(6), %rdx
-	lea saved_frame(%rip), %rsp
-	btrl $0, C(PV_EOI)
-event_tail:
-	jc 1f
-	movl $0, text_start+LAPIC_OFFSET+LAPIC_EOI(%rip)
-1:	iretq
-event_tail_end:
+	mov -8(%rsp), %rax
+	mov -16(%rsp), %rcx
+	mov -24(%rsp), %rdx
+	end_of_interrupt
+	iretq
 
 // ---------------------------------------------------------------- ring 3: exceptions
 
@@ -610,27 +615,31 @@ exception_frames:
 	.quad exception_trampolines_end - 64*(32 - vector), USER_CS, 0x202, shim_stack_top, USER_DS
 	vector = vector + 1
 	.endr
-event_frames:
-	vector = 0
-	.rept EVENT_VECTORS
-	.quad event_trampolines_end - 32*(EVENT_VECTORS - vector), USER_CS, 0x202, shim_stack_top, USER_DS
-	vector = vector + 1
-	.endr
-
 	.section .pages, "aw", @progbits
 	.balign 4096
-	.globl cpu, params, gdt, idt, tss, rsp0_top, ist_top, traps
+	.globl cpu, params, gdt, idt, tss, rsp0_top, traps
 cpu:	.skip 1024
 params:	.skip 3072
 gdt:	.skip 4096
 idt:	.skip 4096
 tss:	.skip 4096
 traps:	.skip 4096
-saved_frame: .skip 64
-	.skip 4032
-rsp0_top:
+	.balign 16
+event_frames:
+	vector = 0
+	.rept EVENT_VECTORS
+	.quad event_trampolines_end - 16*(EVENT_VECTORS - vector), USER_CS, 0x202, 0, USER_DS
+	vector = vector + 1
+	.endr
+	.balign 4096
 	.skip 4096
-ist_top:
+rsp0_top:
 	.skip 8192
 shim_stack_top:
 	.skip 64
+
+	// Regions of events. The address wraps in its low 16 bits: aligned to 64 KiB, with room for one region before.
+	.section .ring, "aw", @nobits
+	.skip 65536
+event_ring:
+	.skip 65536

@@ -26,6 +26,8 @@
 #define EVENT_VECTORS 16
 
 #define LAPIC_EOI 0xb0
+#define LAPIC_IN_SERVICE 0x120 // vectors 0x40-0x5f
+#define EOI_PROBES 16
 #define LAPIC_TMICT 0x380
 
 // struct vcpu_info (xen/interface/xen.h)
@@ -47,6 +49,8 @@
 // Offsets into struct cpu (see shim.h).
 #define CPU_USER_MODE 0
 #define CPU_RECHECK 1
+#define CPU_EOI_PROBES 2
+#define CPU_EOI_NEEDED 3
 #define CPU_VCPU_INFO 8
 #define CPU_KERNEL_RSP 16
 #define CPU_KERNEL_GS 24

@@ -23,7 +23,9 @@ struct registers {
 struct cpu {
     u8 user_mode; // 1 while user code runs (never inferred from an address: vsyscalls live in kernel space)
     u8 recheck; // an event arrived that the exit path must look at again
-    u8 reserved0[6];
+    u8 eoi_probes; // interrupts still to be asked whether this KVM waits for an EOI
+    u8 eoi_needed; // it does
+    u8 reserved0[4];
     u64 vcpu_info;
     u64 kernel_rsp, kernel_gs, user_gs;
     u64 event_entry, syscall_entry;

@@ -1,6 +1,7 @@
 public import ArgumentParser
 public import AuroraVMM
 import Foundation
+import Linux
 
 /// Boots a kernel without a group, its console on the terminal: for those who work on the machine itself.
 struct BootCommand: ParsableCommand {
@@ -12,6 +13,7 @@ struct BootCommand: ParsableCommand {
     @Option(help: "MiB of memory.") var memory = 256
     @Option(help: "A disk image; writes go to it.") var disk: [String] = []
     @Option(help: "pv or hvm.") var mode: GuestMode?
+    @Option(help: "A Unix socket that leads to the guest's vsock ports.") var vsock: String?
     @Option(help: "Samples the guest's instruction pointer every millisecond into this file.") var profile: String?
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
@@ -21,14 +23,16 @@ struct BootCommand: ParsableCommand {
         configuration.commandLine = words
         configuration.mode = mode
         configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
+        configuration.vsockSocketPath = vsock
         configuration.consoleLog = { FileHandle.standardOutput.write(Data($0)) }
         let start = Date()
         let machine = try Machine(configuration)
-        print("made in \(Date().timeIntervalSince(start) * 1000) ms")
+        note("made in \(Date().timeIntervalSince(start) * 1000) ms")
         machine.resume()
-        if let profile { Thread.detachNewThread { sample(machine, profile) } }
+        if let profile { Foundation.Thread.detachNewThread { sample(machine, profile) } }
+        Task { await reportAgent(machine, start) }
         while machine.end == nil { usleep(10_000) }
-        print("ended: \(machine.end.map { "\($0)" } ?? "?") after \(Date().timeIntervalSince(start)) s")
+        note("ended: \(machine.end.map { "\($0)" } ?? "?") after \(Date().timeIntervalSince(start)) s")
     }
 }
 
@@ -41,5 +45,19 @@ extension GuestMode: ExpressibleByArgument {}
         lines += String(address, radix: 16) + "\n"
         usleep(1000)
         try? lines.write(toFile: path, atomically: false, encoding: .utf8)
+    }
+}
+
+/// Writes a line at once, between the guest's own.
+private func note(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+
+/// Says when the agent takes its first connection.
+@Sendable private func reportAgent(_ machine: Machine, _ start: Date) async {
+    while machine.end == nil {
+        if let agent = try? await machine.connectVsock(port: 1024) {
+            note("agent accepts after \(Date().timeIntervalSince(start) * 1000) ms, descriptor \(agent.rawValue)")
+            return
+        }
+        usleep(2000)
     }
 }

@@ -22,7 +22,7 @@ struct ShimImage: @unchecked Sendable {
     private static let magic: UInt64 = 0x004d_4948_5352_5541  // "AURSHIM\0"
     private static let headerWords = 16
     static let exceptionStubBytes: UInt64 = 32
-    static let eventStubBytes: UInt64 = 16
+    static let eventStubBytes: UInt64 = 32
 
     /// The image built into this program.
     ///

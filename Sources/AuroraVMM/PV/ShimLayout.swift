@@ -36,8 +36,11 @@ enum ShimLayout {
     /// Vector base + 0 is the timer.
     static let devicesMax = eventVectors - 1
     static let exitPort: UInt16 = 0xe8
+    /// Interrupts that the shim asks whether this KVM waits for an EOI.
+    static let eoiProbes: UInt8 = 16
 
     // Offsets into `struct cpu`.
+    static let cpuEOIProbes = 2
     static let cpuVCPUInfo = 8
     static let cpuKernelCR3 = 56
     static let cpuPVEOI = 64

@@ -51,6 +51,7 @@ struct ShimSlot {
         store(tscKilohertz, at: parameter(ShimLayout.paramTSCKilohertz))
         store(ShimLayout.devicePort, at: parameter(ShimLayout.paramDevicePorts))
         store(ShimSlot.physical(ShimLayout.sharedInfo), at: parameter(ShimLayout.paramVCPUInfoAddress))
+        store(ShimLayout.eoiProbes, at: cpu(ShimLayout.cpuEOIProbes))
         store(sharedInfoAddress, at: cpu(ShimLayout.cpuVCPUInfo))
         store(pageTable, at: cpu(ShimLayout.cpuKernelCR3))
         for device in 0..<ShimLayout.devicesMax {
