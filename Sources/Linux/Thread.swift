@@ -1,7 +1,9 @@
 internal import CLinux
 import Synchronization
 
-/// A real thread of the system, for work that must not share a pool: vCPUs. It traps when it is dropped unjoined.
+/// A real thread of the system, for work that must not share a pool: vCPUs.
+///
+/// It traps when it is dropped unjoined.
 public final class Thread: @unchecked Sendable {
     // Safety: `handle` is written before the thread is visible to anyone else; `joined` decides who joins.
     private var handle = pthread_t()
@@ -45,7 +47,9 @@ public final class Thread: @unchecked Sendable {
 
     deinit { precondition(joined.load(ordering: .relaxed), "a thread was dropped without being joined") }
 
-    /// Waits for the thread's end. Idempotent.
+    /// Waits for the thread's end.
+    ///
+    /// Idempotent.
     public func join() {
         if joined.exchange(true, ordering: .acquiringAndReleasing) { return }
         pthread_join(handle, nil)

@@ -28,7 +28,7 @@ struct Aurora: ParsableCommand {
         } catch let error as GroupError {
             Terminal.writeError("error: \(error)\n")
             exit(withError: ExitCode(failureCode))
-        } catch where isOfArgumentParser(error) {
+        } catch  where isOfArgumentParser(error) {
             exit(withError: error)
         } catch {
             Terminal.writeError("error: \(error)\n")

@@ -51,7 +51,8 @@ enum HostChecks {
         let entries = system.capability(KVM_CAP_DIRTY_LOG_RING_ACQ_REL)
         return entries > 0
             ? Finding(.ok, what, "up to \(entries) bytes a processor")
-            : Finding(.warn, what, "not offered by this kernel; checkpoints will use the slower dirty log", remedy: "Use Linux 5.18 or newer.")
+            : Finding(
+                .warn, what, "not offered by this kernel; checkpoints will use the slower dirty log", remedy: "Use Linux 5.18 or newer.")
     }
 
     private static func tun() -> Finding {
@@ -103,7 +104,9 @@ enum HostChecks {
         guard bytes >= 0 else { return Finding(.warn, "disk", "the free space of \(path) is not known") }
         return bytes >= 4 << 30
             ? Finding(.ok, "disk", "\(MemorySize.format(bytes)) free")
-            : Finding(.warn, "disk", "\(MemorySize.format(bytes)) free", remedy: "Images need some GiB; free space on the file system of \(path).")
+            : Finding(
+                .warn, "disk", "\(MemorySize.format(bytes)) free", remedy: "Images need some GiB; free space on the file system of \(path)."
+            )
     }
 
     private static func runtimeDirectory() -> Finding {

@@ -10,7 +10,8 @@ struct ProcessOptions: ParsableArguments {
     @Flag(name: [.customShort("t"), .customLong("tty")], help: "Give the program a terminal, and put this one in raw mode.")
     var terminal = false
 
-    @Option(name: [.customShort("e"), .customLong("env")], parsing: .singleValue, help: "Set a variable: NAME=VALUE, or NAME to pass it on.")
+    @Option(
+        name: [.customShort("e"), .customLong("env")], parsing: .singleValue, help: "Set a variable: NAME=VALUE, or NAME to pass it on.")
     var environment: [String] = []
 
     @Option(name: [.customShort("w"), .customLong("workdir")], help: "The working directory in the guest.")
@@ -34,7 +35,9 @@ struct ProcessOptions: ParsableArguments {
         var result = environment.compactMap { entry in
             entry.contains("=") ? entry : own[entry].map { "\(entry)=\($0)" }
         }
-        if terminal, !result.contains(where: { $0.hasPrefix("TERM=") }), let kind = own["TERM"], !kind.isEmpty { result.append("TERM=\(kind)") }
+        if terminal, !result.contains(where: { $0.hasPrefix("TERM=") }), let kind = own["TERM"], !kind.isEmpty {
+            result.append("TERM=\(kind)")
+        }
         return result
     }
 

@@ -70,7 +70,9 @@ struct GroupSummary: Encodable {
             error = status.error
         } catch {
             if error.kind == .notFound { return nil }
-            (state, isLive, image, memoryBytes, ports, command, createdAt, endedAt, exitCode) = ("damaged", false, nil, nil, [], [], nil, nil, nil)
+            (state, isLive, image, memoryBytes, ports, command, createdAt, endedAt, exitCode) = (
+                "damaged", false, nil, nil, [], [], nil, nil, nil
+            )
             self.error = error.message
         }
     }

@@ -90,7 +90,8 @@ struct GroupRuntimeTests {
         #expect(try group.exitCode() == 0)
         var reader = LogReader(path: group.directory.logPath)
         let records = try reader.next()
-        #expect(Set(records.map { "\($0.stream.rawValue) \(String(decoding: $0.content, as: UTF8.self))" }) == ["stdout out", "stderr err"])
+        #expect(
+            Set(records.map { "\($0.stream.rawValue) \(String(decoding: $0.content, as: UTF8.self))" }) == ["stdout out", "stderr err"])
         let status = try group.directory.status()
         #expect(status.state == .exited)
         #expect(status.exitCode == 0)

@@ -14,7 +14,9 @@ struct Initramfs {
     /// An archive that expects about `capacity` bytes.
     init(capacity: Int) { bytes.reserveCapacity(capacity) }
 
-    /// Adds a directory. Parents come first.
+    /// Adds a directory.
+    ///
+    /// Parents come first.
     mutating func addDirectory(_ path: String) { add(path, mode: Mode.directory, content: []) }
 
     /// Adds a file.

@@ -31,7 +31,9 @@ public struct KernelImage: Sendable {
     public let segments: [Segment]
     /// `e_entry`: where an ordinary (hvm) boot starts, physical.
     public let entry: UInt64
-    /// XEN_ELFNOTE_ENTRY: where a Xen-PV boot starts, virtual. Nil without Xen notes.
+    /// XEN_ELFNOTE_ENTRY: where a Xen-PV boot starts, virtual.
+    ///
+    /// Nil without Xen notes.
     public let xenEntry: UInt64?
     /// XEN_ELFNOTE_VIRT_BASE: the virtual address of physical address zero.
     public let virtualBase: UInt64?
@@ -83,7 +85,9 @@ public struct KernelImage: Sendable {
             let kind = try reader.integer(header, as: UInt32.self)
             let offset = try reader.offset(header + 8)
             let size = try reader.offset(header + 32)
-            guard offset <= fileBytes, size <= fileBytes - offset else { throw .kernel("\(name) is truncated: segment \(index) ends beyond the file") }
+            guard offset <= fileBytes, size <= fileBytes - offset else {
+                throw .kernel("\(name) is truncated: segment \(index) ends beyond the file")
+            }
             if kind == 1 { segments.append(try reader.segment(header, offset, size)) }
             if kind == 4 { try notes.read(reader, offset, size, limit: KernelImage.notesMax) }
         }
@@ -104,8 +108,11 @@ public struct KernelImage: Sendable {
     /// - Throws: `MachineError.kernel` when the memory is too small.
     func load(into memory: GuestMemory) throws(MachineError) {
         for segment in segments {
-            let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset..<segment.offset + segment.fileBytes])
-            do throws(GuestMemoryError) { try memory.write(GuestAddress(segment.address), bytes) } catch { throw .kernel("it does not fit: \(error)") }
+            let bytes = UnsafeRawBufferPointer(
+                rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset..<segment.offset + segment.fileBytes])
+            do throws(GuestMemoryError) { try memory.write(GuestAddress(segment.address), bytes) } catch {
+                throw .kernel("it does not fit: \(error)")
+            }
         }
     }
 }
@@ -116,7 +123,9 @@ struct ELFReader {
     let name: String
 
     func integer<Value: FixedWidthInteger>(_ offset: Int, as type: Value.Type) throws(MachineError) -> Value {
-        guard offset >= 0, offset <= bytes.count - MemoryLayout<Value>.size else { throw .kernel("\(name) is truncated at byte \(bytes.count)") }
+        guard offset >= 0, offset <= bytes.count - MemoryLayout<Value>.size else {
+            throw .kernel("\(name) is truncated at byte \(bytes.count)")
+        }
         return Value(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Value.self))
     }
 

@@ -21,7 +21,9 @@ public final class KVMSystem: Sendable {
             let descriptor = try OwnedDescriptor.open(KVMSystem.path, O_RDWR)
             let number = descriptor.rawValue
             let version = try systemCall("ask the version of", KVMSystem.path) { clinux_ioctl(number, CKVM_GET_API_VERSION, 0) }
-            guard version == KVMSystem.apiVersion else { throw SystemError("use", "\(KVMSystem.path) of version \(version)", errno: .invalidArgument) }
+            guard version == KVMSystem.apiVersion else {
+                throw SystemError("use", "\(KVMSystem.path) of version \(version)", errno: .invalidArgument)
+            }
             runBytes = try systemCall("ask the run size of", KVMSystem.path) { clinux_ioctl(number, CKVM_GET_VCPU_MMAP_SIZE, 0) }
             self.descriptor = descriptor
         } catch {

@@ -35,7 +35,9 @@ final class VirtualCPU: @unchecked Sendable {
     /// Takes back `requestExit`.
     func clearExitRequest() { immediateExit.pointee.store(0, ordering: .releasing) }
 
-    /// Runs the guest until it needs the VMM. Answers zero, or -errno (-EINTR when interrupted).
+    /// Runs the guest until it needs the VMM.
+    ///
+    /// Answers zero, or -errno (-EINTR when interrupted).
     @inline(__always)
     func enter() -> Int { clinux_ioctl(descriptor.rawValue, CKVM_RUN, 0) }
 

@@ -14,15 +14,18 @@ final class VirtualMachine: Sendable {
     /// Places host memory into the guest-physical address space (`KVM_SET_USER_MEMORY_REGION`).
     ///
     /// - Throws: `MachineError.system`, for example when slots overlap.
-    func setMemory(slot: UInt32, at address: GuestAddress, host: UnsafeMutableRawPointer, count: Int, flags: UInt32 = 0) throws(MachineError) {
+    func setMemory(slot: UInt32, at address: GuestAddress, host: UnsafeMutableRawPointer, count: Int, flags: UInt32 = 0)
+        throws(MachineError)
+    {
         var region = kvm_userspace_memory_region(
             slot: slot, flags: flags, guest_phys_addr: address.rawValue, memory_size: UInt64(count),
             userspace_addr: UInt64(UInt(bitPattern: host)))
         try control("place memory at \(address) of", CKVM_SET_USER_MEMORY_REGION, &region)
     }
 
-    /// Creates the in-kernel interrupt controllers: local APIC, IOAPIC, PIC. Set memory before: each slot afterwards
-    /// waits 7.5 ms for a grace period.
+    /// Creates the in-kernel interrupt controllers: local APIC, IOAPIC, PIC.
+    ///
+    /// Set memory before: each slot afterwards waits 7.5 ms for a grace period.
     ///
     /// - Throws: `MachineError.system`.
     func createInterruptController() throws(MachineError) {

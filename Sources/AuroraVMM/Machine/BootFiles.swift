@@ -44,7 +44,8 @@ enum BootFiles {
     /// Aurora's words, the device words, then the configuration's own, which may repeat and so override.
     static func commandLine(_ configuration: MachineConfiguration, devices: [String]) -> String {
         var words = [
-            "console=hvc0", "quiet", "noreplace-smp", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0", "nokaslr", "noresume",
+            "console=hvc0", "quiet", "noreplace-smp", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0", "nokaslr",
+            "noresume",
             "cryptomgr.notests", "rcupdate.rcu_expedited=1", "no_timer_check", "8250.nr_uarts=0", "random.trust_bootloader=on",
         ]
         if !configuration.blockDevices.isEmpty { words += ["aurora.root=/dev/vda", "aurora.rootfstype=ext4"] }

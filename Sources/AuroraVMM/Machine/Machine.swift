@@ -2,7 +2,9 @@ internal import CLinux
 public import Linux
 import Synchronization
 
-/// One virtual machine: memory, a vCPU, devices. It knows nothing of stores and groups.
+/// One virtual machine: memory, a vCPU, devices.
+///
+/// It knows nothing of stores and groups.
 ///
 /// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `pause()` first parks the
 /// vCPU, then brings both loops to rest: from then on nothing changes the guest, and its state can be taken.
@@ -52,7 +54,9 @@ public final class Machine: Sendable {
 
     deinit { stop() }
 
-    private static func makePlatform(_ mode: GuestMode, memoryBytes: Int, console: ConsoleLog) throws(MachineError) -> any Platform & Sendable {
+    private static func makePlatform(_ mode: GuestMode, memoryBytes: Int, console: ConsoleLog) throws(MachineError) -> any Platform
+        & Sendable
+    {
         switch mode {
         case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
         case .hvm: throw .configuration("hvm mode is not built yet")
@@ -80,7 +84,9 @@ public final class Machine: Sendable {
         return try await vsock.connect(port: port)
     }
 
-    /// Where the vCPU is: for a sampling profiler of the guest. Pauses the vCPU for some microseconds.
+    /// Where the vCPU is: for a sampling profiler of the guest.
+    ///
+    /// Pauses the vCPU for some microseconds.
     ///
     /// - Throws: `MachineError.system`.
     public func instructionPointer() throws(MachineError) -> UInt64 {
@@ -89,7 +95,9 @@ public final class Machine: Sendable {
         return try runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
     }
 
-    /// Ends all threads of the machine. Idempotent; the guest is not asked.
+    /// Ends all threads of the machine.
+    ///
+    /// Idempotent; the guest is not asked.
     public func stop() {
         runner.stop()
         devices.stop()

@@ -25,7 +25,9 @@ public struct BlockDeviceConfiguration: Sendable, Hashable {
 
 /// A network interface of a machine.
 public struct NetworkDeviceConfiguration: Sendable, Hashable {
-    /// An open TAP descriptor (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). The machine takes it over.
+    /// An open TAP descriptor (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
+    ///
+    /// The machine takes it over.
     public var tapDescriptor: Int32
     /// The guest's hardware address, six bytes.
     public var macAddress: [UInt8]
@@ -49,7 +51,7 @@ public struct MachineConfiguration: Sendable {
     public var commandLine: [String]
     /// How the kernel runs; nil: as the host's KVM does it best.
     public var mode: GuestMode?
-    /// The disks, in the order of /dev/vda, /dev/vdb, …
+    /// The disks, in the order of /dev/vda, /dev/vdb and so on.
     public var blockDevices: [BlockDeviceConfiguration]
     /// The network interface; nil: none.
     public var network: NetworkDeviceConfiguration?

@@ -54,7 +54,8 @@ struct DomainBuilder {
         throws(MachineError) -> Domain
     {
         guard commandLine.utf8.count <= DomainBuilder.commandLineBytesMax else {
-            throw .configuration("the kernel command line has \(commandLine.utf8.count) bytes, at most \(DomainBuilder.commandLineBytesMax) fit")
+            throw .configuration(
+                "the kernel command line has \(commandLine.utf8.count) bytes, at most \(DomainBuilder.commandLineBytesMax) fit")
         }
         try kernel.load(into: memory)
         let initrd = try place(UInt64(initramfs.count))
@@ -68,7 +69,8 @@ struct DomainBuilder {
             at: startInfo, sharedInfo: sharedInfo, console: console, initrd: (initrd, UInt64(initramfs.count)), p2m: (p2m.first, p2m.pages),
             tables: (tables.top, tables.pages), commandLine: commandLine)
         return Domain(
-            entry: entry, startInfo: virtualBase + startInfo, stack: virtualBase + stack + DomainBuilder.stackBytes - 64, pageTable: tables.top,
+            entry: entry, startInfo: virtualBase + startInfo, stack: virtualBase + stack + DomainBuilder.stackBytes - 64,
+            pageTable: tables.top,
             consoleRing: GuestAddress(console))
     }
 
@@ -118,7 +120,9 @@ struct DomainBuilder {
     }
 
     /// Maps all that was placed, and some slack, at the kernel's virtual base; executable only where the kernel is.
-    private mutating func buildPageTables(p2mL3: UInt64, slots: [(index: Int, entry: UInt64)]) throws(MachineError) -> (top: UInt64, pages: UInt64) {
+    private mutating func buildPageTables(p2mL3: UInt64, slots: [(index: Int, entry: UInt64)]) throws(MachineError) -> (
+        top: UInt64, pages: UInt64
+    ) {
         let mappedEnd = (max(high, kernel.end) + DomainBuilder.slackBytes + 0x3f_ffff) & ~0x3f_ffff
         let leaves = mappedEnd >> 21
         let top = try place((3 + leaves) * 4096)
@@ -142,12 +146,15 @@ struct DomainBuilder {
     }
 
     private func writeStartInfo(
-        at address: UInt64, sharedInfo: GuestAddress, console: UInt64, initrd: (start: UInt64, count: UInt64), p2m: (start: UInt64, pages: UInt64),
+        at address: UInt64, sharedInfo: GuestAddress, console: UInt64, initrd: (start: UInt64, count: UInt64),
+        p2m: (start: UInt64, pages: UInt64),
         tables: (top: UInt64, pages: UInt64), commandLine: String
     ) throws(MachineError) {
         let moduleStartIsFrame: UInt64 = 8  // SIF_MOD_START_PFN
         var page = [UInt8](repeating: 0, count: 4096)
-        func put(_ value: UInt64, at offset: Int) { for byte in 0..<8 { page[offset + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) } }
+        func put(_ value: UInt64, at offset: Int) {
+            for byte in 0..<8 { page[offset + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) }
+        }
         page.replaceSubrange(0..<14, with: Array("xen-3.0-x86_64".utf8))
         put(memoryBytes / 4096, at: 32)
         put(sharedInfo.rawValue, at: 40)

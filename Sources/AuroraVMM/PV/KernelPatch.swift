@@ -27,7 +27,9 @@ enum KernelPatch {
         for (index, (pattern, target)) in [(hypercall, shim.hypercall), (interruptReturn, shim.interruptReturn)].enumerated() {
             let sites = find(pattern, in: bytes, kernel.segments)
             guard sites.count == 1 else {
-                throw .kernel("its \(index == 0 ? "hypercall function" : "xen_iret") was found \(sites.count) times; this kernel is not supported in pv mode")
+                throw .kernel(
+                    "its \(index == 0 ? "hypercall function" : "xen_iret") was found \(sites.count) times; this kernel is not supported in pv mode"
+                )
             }
             let trampoline = kernel.entry + UInt64(index) * farJumpBytes
             let distance = Int64(trampoline) - Int64(sites[0] + 5)
@@ -44,7 +46,9 @@ enum KernelPatch {
 
     private static func littleEndian(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) } }
 
-    /// Physical addresses of a pattern in the loadable segments. Functions are aligned to 16 bytes.
+    /// Physical addresses of a pattern in the loadable segments.
+    ///
+    /// Functions are aligned to 16 bytes.
     private static func find(_ pattern: [UInt8], in bytes: UnsafeRawBufferPointer, _ segments: [KernelImage.Segment]) -> [UInt64] {
         var found: [UInt64] = []
         pattern.withUnsafeBytes { pattern in

@@ -36,7 +36,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
         self.console = console
         do throws(SystemError) {
             slot = ShimSlot(
-                image: image, mapping: try .anonymous(count: ShimLayout.slotBytes(memoryBytes: memoryBytes), what: "the memory of the PV shim"))
+                image: image,
+                mapping: try .anonymous(count: ShimLayout.slotBytes(memoryBytes: memoryBytes), what: "the memory of the PV shim"))
         } catch {
             throw .system(error)
         }
@@ -85,7 +86,9 @@ final class PVPlatform: Platform, @unchecked Sendable {
         }
         let vcpuInfo: UInt64 = slot.load(slot.parameter(ShimLayout.paramVCPUInfoAddress))
         let timeArea: UInt64 = slot.load(slot.parameter(ShimLayout.paramTimeAreaAddress))
-        if vcpuInfo != 0, let address = GuestAddress(vcpuInfo).advanced(by: UInt64(ShimLayout.vcpuTime)) { try? memory.write(address, page) }
+        if vcpuInfo != 0, let address = GuestAddress(vcpuInfo).advanced(by: UInt64(ShimLayout.vcpuTime)) {
+            try? memory.write(address, page)
+        }
         if timeArea != 0 { try? memory.write(GuestAddress(timeArea), page) }
         let wallClock = UInt64(clinux_clock_ns(CLOCK_REALTIME)) &- clock.nanoseconds(at: clinux_rdtsc())
         slot.store(UInt32(2), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock)
@@ -128,7 +131,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     /// The console's shared ring (xen/interface/io/console.h): 2048 bytes out, indexes that only grow.
     private func drainConsoleRing(_ memory: GuestMemory) {
-        guard let ring = consoleRing, let indexes = ring.advanced(by: PVPlatform.ringIndexes), let base = ring.advanced(by: UInt64(PVPlatform.ringIn)),
+        guard let ring = consoleRing, let indexes = ring.advanced(by: PVPlatform.ringIndexes),
+            let base = ring.advanced(by: UInt64(PVPlatform.ringIn)),
             let consumed: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 8)),
             let produced: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 12))
         else { return }

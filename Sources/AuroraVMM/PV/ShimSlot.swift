@@ -67,14 +67,18 @@ struct ShimSlot {
         store(ShimSlot.physical(ShimLayout.shimL1) | ShimSlot.present, at: ShimLayout.shimL2)
         let textPages = ShimImage.offset(image.cpu) / pageBytes
         for page in 0...(ShimLayout.sharedInfo / pageBytes) {
-            store(ShimSlot.physical(page * pageBytes) | ShimSlot.present | (page < textPages ? 0 : ShimSlot.noExecute), at: ShimLayout.shimL1 + page * 8)
+            store(
+                ShimSlot.physical(page * pageBytes) | ShimSlot.present | (page < textPages ? 0 : ShimSlot.noExecute),
+                at: ShimLayout.shimL1 + page * 8)
         }
         store(
             ShimLayout.apicAddress.rawValue | ShimSlot.present | ShimSlot.uncached | ShimSlot.noExecute,
             at: ShimLayout.shimL1 + ShimLayout.apicPage / pageBytes * 8)
         let largePages = (memoryBytes + ShimLayout.largePage - 1) / ShimLayout.largePage
         for page in 0..<largePages {
-            store(UInt64(page * ShimLayout.largePage) | ShimSlot.present | ShimSlot.large | ShimSlot.noExecute, at: ShimLayout.directL2 + page * 8)
+            store(
+                UInt64(page * ShimLayout.largePage) | ShimSlot.present | ShimSlot.large | ShimSlot.noExecute,
+                at: ShimLayout.directL2 + page * 8)
         }
         for table in 0..<((largePages + 511) / 512) {
             store(ShimSlot.physical(ShimLayout.directL2 + table * pageBytes) | ShimSlot.present, at: ShimLayout.directL3 + table * 8)
@@ -110,7 +114,8 @@ struct ShimSlot {
         }
         for event in 0..<ShimLayout.eventVectors {
             setGate(
-                Int(ShimLayout.eventVectorBase) + event, image.eventStubs + UInt64(event) * ShimImage.eventStubBytes, privilege: 0, stack: 1)
+                Int(ShimLayout.eventVectorBase) + event, image.eventStubs + UInt64(event) * ShimImage.eventStubBytes, privilege: 0, stack: 1
+            )
         }
     }
 

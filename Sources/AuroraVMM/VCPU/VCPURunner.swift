@@ -10,7 +10,9 @@ enum ExitAction: Sendable {
     case end(MachineEnd)
 }
 
-/// The thread of one vCPU. It starts parked; `resume()` lets it run, `pause()` parks it between two instructions.
+/// The thread of one vCPU.
+///
+/// It starts parked; `resume()` lets it run, `pause()` parks it between two instructions.
 ///
 /// The loop allocates nothing and takes no lock: its states are one futex word.
 final class VCPURunner: @unchecked Sendable {
@@ -37,7 +39,8 @@ final class VCPURunner: @unchecked Sendable {
     ///   - ended: called once on the thread when the machine has ended by itself.
     /// - Throws: `MachineError.system` when there is no thread to be had.
     init(
-        cpu: VirtualCPU, name: String, handle: @escaping @Sendable (VirtualCPU) -> ExitAction, ended: @escaping @Sendable (MachineEnd) -> Void
+        cpu: VirtualCPU, name: String, handle: @escaping @Sendable (VirtualCPU) -> ExitAction,
+        ended: @escaping @Sendable (MachineEnd) -> Void
     ) throws(MachineError) {
         self.cpu = cpu
         self.handle = handle
@@ -58,7 +61,9 @@ final class VCPURunner: @unchecked Sendable {
         phase.deallocate()
     }
 
-    /// Lets a parked vCPU run. No effect on one that runs or has ended.
+    /// Lets a parked vCPU run.
+    ///
+    /// No effect on one that runs or has ended.
     func resume() {
         let (exchanged, _) = phase.pointee.compareExchange(expected: Phase.parked, desired: Phase.running, ordering: .acquiringAndReleasing)
         if exchanged { wake() }
@@ -66,7 +71,8 @@ final class VCPURunner: @unchecked Sendable {
 
     /// Returns when the vCPU is out of the guest and parked, or has ended.
     func pause() {
-        let (exchanged, _) = phase.pointee.compareExchange(expected: Phase.running, desired: Phase.pausing, ordering: .acquiringAndReleasing)
+        let (exchanged, _) = phase.pointee.compareExchange(
+            expected: Phase.running, desired: Phase.pausing, ordering: .acquiringAndReleasing)
         if exchanged {
             cpu.requestExit()
             thread?.interrupt()
@@ -78,7 +84,9 @@ final class VCPURunner: @unchecked Sendable {
         while phase.pointee.load(ordering: .acquiring) == Phase.pausing { _ = clinux_futex_wait(phase, Phase.pausing, -1) }
     }
 
-    /// Ends the thread. Idempotent.
+    /// Ends the thread.
+    ///
+    /// Idempotent.
     func stop() {
         phase.pointee.store(Phase.stopping, ordering: .releasing)
         cpu.requestExit()
@@ -100,7 +108,9 @@ final class VCPURunner: @unchecked Sendable {
         }
     }
 
-    /// Enters the guest once and serves its exit. False when the thread is to end.
+    /// Enters the guest once and serves its exit.
+    ///
+    /// False when the thread is to end.
     @inline(__always)
     private func runOnce() -> Bool {
         let result = cpu.enter()
@@ -123,7 +133,8 @@ final class VCPURunner: @unchecked Sendable {
     }
 
     private func finish(_ end: MachineEnd) {
-        let (exchanged, current) = phase.pointee.compareExchange(expected: Phase.running, desired: Phase.ended, ordering: .acquiringAndReleasing)
+        let (exchanged, current) = phase.pointee.compareExchange(
+            expected: Phase.running, desired: Phase.ended, ordering: .acquiringAndReleasing)
         if !exchanged, current == Phase.pausing { phase.pointee.store(Phase.ended, ordering: .releasing) }
         wake()
         ended(end)

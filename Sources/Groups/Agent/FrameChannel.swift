@@ -2,7 +2,9 @@ internal import AgentProtocol
 internal import CLinux
 internal import Linux
 
-/// A stream of agent protocol frames on an event loop. All its methods are called on the loop's thread.
+/// A stream of agent protocol frames on an event loop.
+///
+/// All its methods are called on the loop's thread.
 ///
 /// `@unchecked Sendable`: the state is touched on the loop's thread alone.
 final class FrameChannel: @unchecked Sendable {

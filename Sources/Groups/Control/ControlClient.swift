@@ -52,13 +52,14 @@ public struct ControlClient: Sendable {
         do throws(GroupError) {
             response = try HTTPClient.send(
                 HTTPRequest(method: method, path: path, parameters: parameters), to: directory.controlSocketPath)
-        } catch where error.kind == .notRunning {
+        } catch  where error.kind == .notRunning {
             throw GroupError(.notRunning, "Group \(directory.name) is not running", remedy: "See its state with: aurora ps -a")
         }
         guard response.status == 200 else {
             let failure: ControlFailure? = try? decode(response.body)
             throw GroupError(
-                response.status == 504 ? .guest : .host, failure?.error ?? "Group \(directory.name) answered with status \(response.status)")
+                response.status == 504 ? .guest : .host, failure?.error ?? "Group \(directory.name) answered with status \(response.status)"
+            )
         }
         return response.body
     }

@@ -7,7 +7,8 @@ public enum HTTPClient {
     ///
     /// - Parameter timeoutMilliseconds: how long any one step may take.
     /// - Throws: `GroupError`: `.notRunning` when nobody listens, `.host` when the answer is none.
-    public static func send(_ request: HTTPRequest, to path: String, timeoutMilliseconds: Int32 = 30_000) throws(GroupError) -> HTTPResponse {
+    public static func send(_ request: HTTPRequest, to path: String, timeoutMilliseconds: Int32 = 30_000) throws(GroupError) -> HTTPResponse
+    {
         do {
             let socket = try Socket.connect(unix: path)
             let number = socket.rawValue

@@ -2,7 +2,9 @@ internal import AgentProtocol
 internal import Linux
 
 /// The group's program as the VMM process sees it: what it writes goes to the log and to the attached client, what the
-/// client sends goes to it. All methods are called on the loop's thread.
+/// client sends goes to it.
+///
+/// All methods are called on the loop's thread.
 ///
 /// `@unchecked Sendable`: the state is touched on the loop's thread alone.
 final class ApplicationSession: @unchecked Sendable {

@@ -15,7 +15,9 @@ final class EventQueue<Event: Sendable>: Sendable {
         wake.signal()
     }
 
-    /// The next event; nil when none comes within the time. A negative time waits for ever.
+    /// The next event; nil when none comes within the time.
+    ///
+    /// A negative time waits for ever.
     func next(timeoutMilliseconds: Int32) -> Event? {
         let deadline = clinux_monotonic_milliseconds() + Int64(timeoutMilliseconds)
         while true {

@@ -65,7 +65,9 @@ public final class StdioClient {
     /// Asks the agent for a program on a greeted connection, before `run`.
     public func request(start: StartRequest) { send(.start, start.encoded) }
 
-    /// Relays until the end. Signals of this process are passed on to the program meanwhile.
+    /// Relays until the end.
+    ///
+    /// Signals of this process are passed on to the program meanwhile.
     ///
     /// - Throws: `SystemError` when the process has no room for descriptors.
     public func run() throws(SystemError) -> Outcome {

@@ -13,7 +13,8 @@ struct VMMCommand: ParsableCommand {
     func run() throws {
         let data = CommandContext.data
         let name = try GroupName(group)
-        guard let lock = VMMCommand.inherit(VMMLauncher.lockDescriptor), let client = VMMCommand.inherit(VMMLauncher.clientDescriptor) else {
+        guard let lock = VMMCommand.inherit(VMMLauncher.lockDescriptor), let client = VMMCommand.inherit(VMMLauncher.clientDescriptor)
+        else {
             throw GroupError(.invalidValue, "vmm is started by aurora run, not by hand", remedy: "Use: aurora run -- COMMAND")
         }
         // Nothing of the caller's is kept in use: neither its directory nor its limit of open files.
