@@ -61,3 +61,17 @@ let package = Package(
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]
 )
+
+// Fuzzers exist only with AURORA_FUZZ=1 (scripts/fuzz): the code they drive is built with their instrumentation.
+if Context.environment["AURORA_FUZZ"] != nil {
+    let instrumented = ["Linux", "AuroraVMM"]
+    for target in package.targets where instrumented.contains(target.name) {
+        target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
+    }
+    let runtime = Context.environment["AURORA_FUZZ_RUNTIME"] ?? "/usr/lib/clang"
+    package.targets.append(
+        .executableTarget(
+            name: "FuzzDevices", dependencies: ["AuroraVMM", "Linux", "CLinux"], path: "Fuzz/FuzzDevices",
+            swiftSettings: strict + [.enableExperimentalFeature("Extern"), .unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-L\(runtime)", "-lclang_rt.fuzzer_no_main-x86_64", "-lstdc++", "-lm"])]))
+}

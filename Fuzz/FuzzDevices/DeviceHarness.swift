@@ -1,0 +1,1 @@
+../../Tests/AuroraVMMTests/Devices/Harness/DeviceHarness.swift
