@@ -51,7 +51,8 @@ struct BuildArea {
 
     /// Runs one script of the recipes with the result's error messages in the log.
     func runRecipe(_ script: String, _ arguments: [String], output: String? = nil) throws(ImageError) {
-        try run(["sh", "\(directory)/recipes/\(script)"] + arguments, output: output)
+        // A recipe whose starter is killed dies with it (and, where it has name spaces of its own, with all it started).
+        try run(["setpriv", "--pdeathsig", "KILL", "sh", "\(directory)/recipes/\(script)"] + arguments, output: output)
     }
 
     /// Runs a program that must succeed.
@@ -59,7 +60,7 @@ struct BuildArea {
         let end = try ChildProcess(command: command, input: input, output: output, log: log, lock: lock).run()
         switch end {
         case .exited(0): return
-        case .exited(let status): throw failure("\(command.prefix(2).last ?? "") ended with status \(status)")
+        case .exited(let status): throw failure("a step of it ended with status \(status)")
         case .killed(let signal): throw failure("it was killed by signal \(signal)", preferringLog: false)
         }
     }
@@ -89,7 +90,7 @@ struct BuildArea {
             return .diskFull(what: what, path: directory)
         }
         // apt's own reason ("E: Unable to locate package x") says more than the script's last line.
-        let reason = lines.last { $0.hasPrefix("E: ") && !$0.contains("apt-get") && !$0.contains("mmdebstrap") } ?? lines.last
+        let reason = lines.last { $0.hasPrefix("E: ") && !$0.contains("apt-get") && !$0.contains("mmdebstrap") }?.dropFirst(3) ?? lines.last
         return .recipeFailed(what: what, message: preferringLog ? reason.map(String.init) ?? otherwise : otherwise, log: log)
     }
 

@@ -13,7 +13,7 @@ import Testing
         let failing = fixture.images(
             "truncate -s 4096 \"$1/root.ext4\"\necho 'E: Unable to locate package nope' >&2\necho last >&2\nexit 5\n")
         #expect { try failing.ensureBase(progress: silent) } throws: {
-            guard case ImageError.recipeFailed("image base", "E: Unable to locate package nope", let log) = $0 else { return false }
+            guard case ImageError.recipeFailed("image base", "Unable to locate package nope", let log) = $0 else { return false }
             return (try? Files.size(log).bytes) ?? 0 > 0
         }
         #expect(try fixture.images().open(.base).manifest == before.manifest)
