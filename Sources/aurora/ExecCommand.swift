@@ -22,8 +22,7 @@ struct ExecCommand: EngineCommand {
 
     func run() throws {
         let directory = try CommandContext.runningGroup(name)
-        let agent = try AgentCall(vsockPath: directory.vsockSocketPath)
-        let socket = SharedDescriptor(try agent.takeStream())
+        let socket = try GroupAgent.openSession(directory)
         let request = StartRequest(
             arguments: command.map { Text($0) }, environment: process.variables.map { Text($0) }, directory: Text(process.directory),
             user: Text(process.user), terminal: process.terminal ? WindowSize(rows: 24, columns: 80) : nil,
@@ -41,6 +40,6 @@ extension StdioClient.Outcome {
     /// The same with the agent's terse reasons in words.
     fileprivate var describedByAgent: StdioClient.Outcome {
         guard case .failed(let failure) = self else { return self }
-        return .failed(Failure(failure.code, Text(AgentCall.describe(failure))))
+        return .failed(Failure(failure.code, Text(GroupAgent.describe(failure))))
     }
 }

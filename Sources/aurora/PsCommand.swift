@@ -1,3 +1,5 @@
+import AgentClient
+import AgentProtocol
 import ArgumentParser
 import Groups
 import Linux
@@ -12,12 +14,16 @@ struct PsCommand: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Show names only.")
     var quiet = false
 
+    @Flag(help: "Show processes, descriptors and the other objects inside the groups.")
+    var objects = false
+
     @Option(help: "How to write the list: table or json.")
     var format = ListFormat.table
 
     @Argument(help: "Show these groups only, in whatever state.") var names: [String] = []
 
     func run() throws {
+        if objects { return try showObjects() }
         let entries = try list()
         if quiet {
             for entry in entries { print(entry.name) }
@@ -27,6 +33,31 @@ struct PsCommand: ParsableCommand {
             let rows = entries.map(\.row)
             Table(["NAME", "STATE", "IMAGE", "MEMORY", "PORTS", "CREATED", "COMMAND"], rows).print()
         }
+    }
+
+    private struct GroupObjects: Encodable {
+        let name: String
+        let objects: ObjectReport
+    }
+
+    private func showObjects() throws {
+        let wanted = names.isEmpty ? try list().filter { $0.state == "running" }.map(\.name) : names
+        var reports: [GroupObjects] = []
+        let result = Result {
+            try CommandContext.forEach(wanted) { name in
+                let agent = try GroupAgent.connect(try CommandContext.runningGroup(name))
+                reports.append(GroupObjects(name: name, objects: try agent.objects()))
+            }
+        }
+        if format == .json {
+            print(try CommandContext.json(reports))
+        } else {
+            for report in reports {
+                if wanted.count > 1 { print("group \(report.name)") }
+                ObjectListing(report.objects).print()
+            }
+        }
+        try result.get()
     }
 
     private func list() throws -> [GroupSummary] {

@@ -21,7 +21,7 @@ struct RunCommand: EngineCommand {
     @Option(help: "The group's name; made up when absent.")
     var name: String?
 
-    @Option(name: .shortAndLong, help: "Memory, for example 256M or 8G.")
+    @Option(name: [.customShort("m", allowingJoined: true), .long], help: "Memory, for example 256M or 8G.")
     var memory = MemorySize.format(MemorySize.groupBytesDefault)
 
     @Option(

@@ -6,7 +6,7 @@ struct StopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stop", abstract: "Stop groups: SIGTERM to the program, SIGKILL after some seconds.")
 
-    @Option(name: [.customShort("t"), .customLong("time")], help: "Seconds before SIGKILL.")
+    @Option(name: [.customShort("t", allowingJoined: true), .customLong("time")], help: "Seconds before SIGKILL.")
     var seconds = 10
 
     @Argument(help: "Names of groups.") var names: [String]

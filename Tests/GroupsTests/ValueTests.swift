@@ -15,9 +15,9 @@ import Testing
     }
 
     @Test func groupMemoryHasLimits() throws {
-        #expect(throws: GroupError.self) { try MemorySize.parseGroupMemory("47M", hostBytes: 1 << 34) }
+        #expect(throws: GroupError.self) { try MemorySize.parseGroupMemory("63M", hostBytes: 1 << 34) }
         #expect(throws: GroupError.self) { try MemorySize.parseGroupMemory("17G", hostBytes: 1 << 34) }
-        #expect(try MemorySize.parseGroupMemory("48M", hostBytes: 1 << 34) == 48 << 20)
+        #expect(try MemorySize.parseGroupMemory("64M", hostBytes: 1 << 34) == 64 << 20)
         #expect(try MemorySize.parseGroupMemory("65M", hostBytes: 1 << 34) == 64 << 20)
     }
 

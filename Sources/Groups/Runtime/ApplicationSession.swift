@@ -47,6 +47,7 @@ final class ApplicationSession: @unchecked Sendable {
         agent = channel
         do throws(SystemError) {
             try channel.start { [weak self] in self?.agentDid($0) }
+            channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
             channel.send(.start, request: ApplicationSession.request, payload: request.encoded)
         } catch {
             report(.lost("\(error)"))
@@ -119,6 +120,7 @@ final class ApplicationSession: @unchecked Sendable {
     private func receive(_ frame: Frame) {
         do throws(ProtocolFault) {
             switch frame.type {
+            case .welcome: break
             case .stdout: output(frame, .stdout)
             case .stderr: output(frame, .stderr)
             case .started:

@@ -1,3 +1,4 @@
+internal import AgentClient
 internal import AgentProtocol
 internal import Linux
 import Synchronization
@@ -13,6 +14,8 @@ extension GroupRuntime {
             case ("GET", "/v1/console"):
                 let tail = machine.withLock { $0 }?.consoleTail ?? ""
                 return HTTPResponse(status: 200, contentType: "text/plain; charset=utf-8", body: Array(tail.utf8))
+            case ("GET", "/v1/objects"): return try objects(ObjectsRequest.everything)
+            case ("GET", "/v1/processes"): return try objects(ObjectsRequest.processes)
             case ("POST", "/v1/pause"): return try pause()
             case ("POST", "/v1/resume"): return try resume()
             case ("POST", "/v1/stop"): return try stop(request)
@@ -22,6 +25,8 @@ extension GroupRuntime {
                 return try done()
             default: return unknown(request)
             }
+        } catch let error as AgentError {
+            return HTTPServer.failure(504, error.description)
         } catch let error as GroupError {
             let status =
                 switch error.kind {
@@ -37,7 +42,7 @@ extension GroupRuntime {
     }
 
     private static let paths = [
-        "/v1/status", "/v1/console", "/v1/pause", "/v1/resume", "/v1/stop", "/v1/kill", "/v1/power-cut",
+        "/v1/status", "/v1/console", "/v1/objects", "/v1/processes", "/v1/pause", "/v1/resume", "/v1/stop", "/v1/kill", "/v1/power-cut",
     ]
 
     private func unknown(_ request: HTTPRequest) -> HTTPResponse {
@@ -55,6 +60,11 @@ extension GroupRuntime {
     private func require(_ states: GroupStatus.State...) throws(GroupError) {
         let state = status.withLock { $0.state }
         guard states.contains(state) else { throw GroupError(.notRunning, "Group \(configuration.name) is \(state.rawValue)") }
+    }
+
+    private func objects(_ sections: UInt32) throws -> HTTPResponse {
+        try require(.running)
+        return try json(try GroupAgent.connect(directory).objects(sections))
     }
 
     private func pause() throws -> HTTPResponse {
@@ -86,8 +96,7 @@ extension GroupRuntime {
         guard let signal = Int32(request.parameters["signal"] ?? "9"), (1...64).contains(signal),
             let session = status.withLock({ $0.session })
         else { throw GroupError(.invalidValue, "signal must be 1 to 64") }
-        var agent = try AgentCall(vsockPath: directory.vsockSocketPath)
-        _ = try agent.call(.signal, SignalRequest(session: session, signal: signal))
+        try GroupAgent.connect(directory).signal(SignalRequest(session: session, signal: signal))
         return try done()
     }
 }

@@ -1,3 +1,4 @@
+internal import AgentClient
 internal import AgentProtocol
 internal import CLinux
 internal import Linux
@@ -61,7 +62,7 @@ extension GroupRuntime {
     }
 
     private func refused(_ failure: Failure) -> ApplicationSession.Conclusion {
-        let message = AgentCall.describe(failure)
+        let message = GroupAgent.describe(failure)
         let code: Int32? =
             switch failure.code {
             case .commandNotFound: 127
@@ -95,16 +96,15 @@ extension GroupRuntime {
     /// Lets the guest write its volumes; without any there is nothing on its disks that outlives the group's processes.
     private func shutDown() {
         guard configuration.volumes.contains(where: { !$0.readOnly }) else { return }
-        do throws(GroupError) {
-            var agent = try AgentCall(vsockPath: directory.vsockSocketPath)
-            _ = try agent.call(.shutdown, ShutdownRequest(graceMilliseconds: 2000))
+        do {
+            try GroupAgent.connect(directory).shutdown(ShutdownRequest(graceMilliseconds: 2000))
             let deadline = clinux_monotonic_milliseconds() + Int64(GroupRuntime.orderlyMilliseconds)
             while clinux_monotonic_milliseconds() < deadline {
                 if case .machineEnded? = events.next(timeoutMilliseconds: 1000) { return }
             }
             warn("The guest did not power off in time and was stopped; its volumes need a journal replay")
         } catch {
-            warn("The guest could not be shut down in order (\(error.message)); its volumes need a journal replay")
+            warn("The guest could not be shut down in order (\(error)); its volumes need a journal replay")
         }
     }
 }

@@ -1,3 +1,4 @@
+internal import AgentClient
 internal import AgentProtocol
 internal import CLinux
 internal import Linux
@@ -6,7 +7,7 @@ import Synchronization
 /// From the specification of the machine to a configured guest.
 extension GroupRuntime {
     /// How long one answer of the agent may take while the guest starts.
-    private static let greetingMilliseconds: Int32 = 2000
+    private static let greetingTimeout = Duration.seconds(1)
 
     func startMachine(_ tap: SharedDescriptor?) throws {
         let console = try ConsoleFile(path: directory.consolePath)
@@ -28,13 +29,12 @@ extension GroupRuntime {
     }
 
     /// Connects until the agent answers, the machine ends or the time is over.
-    func waitForAgent() throws(GroupError) -> AgentCall {
+    func waitForAgent() throws(GroupError) -> AgentClient {
         let begin = clinux_monotonic_milliseconds()
         let deadline = begin + Int64(configuration.startTimeoutSeconds) * 1000
         while true {
             do throws(GroupError) {
-                let agent = try AgentCall(
-                    vsockPath: directory.vsockSocketPath, timeoutMilliseconds: GroupRuntime.greetingMilliseconds)
+                let agent = try GroupAgent.connect(directory, timeout: GroupRuntime.greetingTimeout)
                 let elapsed = Int(clinux_monotonic_milliseconds() - begin)
                 let release = agent.welcome.kernelRelease.string
                 update { status in
@@ -69,25 +69,23 @@ extension GroupRuntime {
         return lines.isEmpty ? "The guest wrote nothing to its console." : "The last lines of its console:\n\(lines)"
     }
 
-    func configureGuest(_ agent: inout AgentCall) throws(GroupError) {
+    func configureGuest(_ agent: AgentClient) throws(GroupError) {
         let hasNetwork = status.withLock { $0.hasNetwork }
         let network = ConfigureRequest.Network(
             interface: Text(GroupNetwork.guestInterface), address: GroupNetwork.guestAddress.bigEndian,
             prefixLength: UInt8(GroupNetwork.prefixLength), gateway: GroupNetwork.hostAddress.bigEndian)
-        _ = try agent.call(
-            .configure,
-            ConfigureRequest(
-                hostname: Text(configuration.name.text), network: hasNetwork ? network : nil,
-                wallClockNanoseconds: UInt64(max(0, clinux_wall_nanoseconds()))))
+        let request = ConfigureRequest(
+            hostname: Text(configuration.name.text), network: hasNetwork ? network : nil,
+            wallClockNanoseconds: UInt64(max(0, clinux_wall_nanoseconds())))
+        do throws(AgentError) { try agent.configure(request) } catch { throw GroupAgent.failure(error) }
         for (index, volume) in configuration.volumes.enumerated() {
             let device = "/dev/vd\(Character(UnicodeScalar(UInt8(ascii: "b") + UInt8(truncatingIfNeeded: index))))"
-            do throws(GroupError) {
-                _ = try agent.call(
-                    .mount,
+            do throws(AgentError) {
+                try agent.mount(
                     MountRequest(device: Text(device), path: Text(volume.mountPoint), fileSystem: "ext4", readOnly: volume.readOnly))
             } catch {
                 throw GroupError(
-                    .guest, "Cannot mount volume \(volume.file) on \(volume.mountPoint): \(error.message)",
+                    .guest, "Cannot mount volume \(volume.file) on \(volume.mountPoint): \(error)",
                     remedy: "A volume holds an ext4 file system; make one with: truncate -s 1G FILE && mkfs.ext4 FILE")
             }
         }

@@ -1,3 +1,4 @@
+internal import AgentClient
 internal import AgentProtocol
 internal import CLinux
 public import Linux
@@ -105,11 +106,12 @@ public final class GroupRuntime: Sendable {
         let control = try HTTPServer(path: directory.controlSocketPath, loop: loop) { [self] in answer($0) }
         let attach = try AttachServer(path: directory.attachSocketPath, loop: loop, session: application)
         try startMachine(tap)
-        var agent = try waitForAgent()
-        try configureGuest(&agent)
+        let agent = try waitForAgent()
+        try configureGuest(agent)
+        agent.close()
         let forwarder = listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: tap != nil))
         defer { forwarder?.stop() }
-        let socket = SharedDescriptor(try agent.takeStream())
+        let socket = try GroupAgent.openSession(directory)
         let request = startRequest
         loop.run { application.start(socket, request) }
         let conclusion = try waitForEnd(application, loop)
@@ -119,12 +121,8 @@ public final class GroupRuntime: Sendable {
 
     private func route(hasNetwork: Bool) -> PortForwarder.Route {
         if hasNetwork { return .direct(address: GroupNetwork.guestAddress) }
-        let path = directory.vsockSocketPath
-        return .proxy { port in
-            var agent = try AgentCall(vsockPath: path)
-            _ = try agent.call(.proxy, ProxyRequest(port: port))
-            return try agent.takeStream()
-        }
+        let directory = directory
+        return .proxy { port in try GroupAgent.connect(directory).proxy(port: port) }
     }
 
     private var startRequest: StartRequest {

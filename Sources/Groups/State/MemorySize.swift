@@ -5,7 +5,7 @@ public enum MemorySize {
     /// The least memory a group may have.
     ///
     /// The kernel, its modules and the agent need about half of it.
-    public static let groupBytesMin = 48 << 20
+    public static let groupBytesMin = 64 << 20
     /// What a group gets when the user does not say.
     public static let groupBytesDefault = 256 << 20
 

@@ -62,8 +62,11 @@ public final class StdioClient {
         inputHasEnded = !options.forwardsInput
     }
 
-    /// Asks the agent for a program on a greeted connection, before `run`.
-    public func request(start: StartRequest) { send(.start, start.encoded) }
+    /// Asks the agent for a program on a new connection, before `run`.
+    public func request(start: StartRequest) {
+        send(.hello, GroupAgent.greeting)
+        send(.start, start.encoded)
+    }
 
     /// Relays until the end.
     ///
@@ -76,6 +79,8 @@ public final class StdioClient {
                 try systemCall("receive", "signals") {
                     clinux_signal_descriptor(StdioClient.signals, Int32(StdioClient.signals.count))
                 }))
+        // An output that nobody reads is for the program in the guest to learn of.
+        clinux_ignore_signal(SIGPIPE)
         try Socket.setNonBlocking(socket.rawValue)
         let mode = options.terminal && options.forwardsInput ? TerminalMode(raw: 0) : nil
         let outcome = relay(signals.rawValue)
@@ -167,6 +172,7 @@ public final class StdioClient {
     private func handle(_ frame: Frame) throws(ProtocolFault) -> Outcome? {
         guard frame.request == StdioClient.request || frame.request == 0 else { return nil }
         switch frame.type {
+        case .welcome: break
         case .stdout: write(frame.payload, to: 1)
         case .stderr: write(frame.payload, to: 2)
         case .started:
