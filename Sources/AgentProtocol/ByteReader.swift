@@ -141,7 +141,7 @@ public struct ByteReader {
 }
 
 /// A message body: a plain value that can be written to and read from bytes.
-public protocol MessageBody {
+public protocol MessageBody: Sendable {
     /// Appends the fields in their documented order.
     func encode(into writer: inout ByteWriter)
     /// Reads the fields in their documented order.
