@@ -15,7 +15,8 @@ import Testing
     @Test func requestsWithZeroBytesInStringsAreRefused() {
         let bad = Text([65, 0, 66])
         for request in [
-            StartRequest(arguments: [bad]), StartRequest(arguments: ["a"], environment: [bad]), StartRequest(arguments: ["a"], directory: bad),
+            StartRequest(arguments: [bad]), StartRequest(arguments: ["a"], environment: [bad]),
+            StartRequest(arguments: ["a"], directory: bad),
             StartRequest(arguments: ["a"], user: bad), StartRequest(arguments: []), StartRequest(arguments: [""]),
         ] {
             #expect(throws: ProtocolFault.self) { try StartRequest(payload: request.encoded) }
@@ -31,7 +32,8 @@ import Testing
         #expect(throws: ProtocolFault.self) { try SessionNumber(payload: SessionNumber(0).encoded) }
         #expect(throws: ProtocolFault.self) { try ExitStatus(payload: [1, 0]) }
         #expect(throws: ProtocolFault.self) { try ReseedRequest(payload: ReseedRequest(entropy: []).encoded) }
-        #expect(throws: ProtocolFault.self) { try ReseedRequest(payload: ReseedRequest(entropy: [UInt8](repeating: 0, count: 513)).encoded) }
+        let tooMuch = ReseedRequest(entropy: [UInt8](repeating: 0, count: 513))
+        #expect(throws: ProtocolFault.self) { try ReseedRequest(payload: tooMuch.encoded) }
         #expect(throws: ProtocolFault.self) { try ProxyRequest(payload: [0, 0]) }
         #expect(throws: ProtocolFault.self) { try StdinCredit(payload: [255, 255, 255, 255]) }
         #expect(throws: ProtocolFault.self) { try Hello(payload: Hello(oldestVersion: 3, newestVersion: 2).encoded) }

@@ -1,11 +1,15 @@
 import AgentProtocol
 import Testing
 
-/// The bytes of docs/agent-protocol.md. A change here is a new protocol version.
+/// The bytes of docs/agent-protocol.md.
+///
+/// A change here is a new protocol version.
 @Suite struct GoldenFrameTests {
     private func hex(_ bytes: [UInt8]) -> String { bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
 
-    private func check<Body: MessageBody & Equatable>(_ body: Body, _ expected: String, _ location: SourceLocation = #_sourceLocation) throws {
+    private func check<Body: MessageBody & Equatable>(
+        _ body: Body, _ expected: String, _ location: SourceLocation = #_sourceLocation
+    ) throws {
         #expect(hex(body.encoded) == expected, sourceLocation: location)
         #expect(try Body(payload: body.encoded) == body, sourceLocation: location)
     }
@@ -49,7 +53,8 @@ import Testing
                 resolvers: ["r"], hosts: ["l"], wallClockNanoseconds: 1),
             "0100000068" + "01" + "0400000065746830" + "ac1e0002" + "1e" + "ac1e0001" + "01000000" + "0100000072" + "01000000"
                 + "010000006c" + "0100000000000000")
-        try check(MountRequest(device: "d", path: "/p", fileSystem: "f", readOnly: true), "0100000064" + "020000002f70" + "0100000066" + "01")
+        try check(
+            MountRequest(device: "d", path: "/p", fileSystem: "f", readOnly: true), "0100000064" + "020000002f70" + "0100000066" + "01")
         try check(ClockRequest(wallClockNanoseconds: 2), "0200000000000000")
         try check(ReseedRequest(entropy: [7, 8]), "020000000708")
         try check(ProxyRequest(port: 8080), "901f")

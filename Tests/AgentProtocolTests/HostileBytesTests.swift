@@ -64,7 +64,9 @@ struct SeededGenerator: RandomNumberGenerator {
     private static let subjects = [
         Subject(Hello()), Subject(Welcome(version: 1, uptimeNanoseconds: 5, kernelRelease: "6.1", bootFailures: ["a", "b"])),
         Subject(Failure(.system, errno: 2, "x")), Subject(WindowSize(rows: 1, columns: 2)),
-        Subject(StartRequest(arguments: ["a", "b"], environment: ["c=d"], directory: "/", user: "u", terminal: WindowSize(rows: 1, columns: 2))),
+        Subject(
+            StartRequest(
+                arguments: ["a", "b"], environment: ["c=d"], directory: "/", user: "u", terminal: WindowSize(rows: 1, columns: 2))),
         Subject(SessionNumber(1)), Subject(SignalRequest(signal: 9)), Subject(ExitStatus(.code, 1)), Subject(StdinCredit(7)),
         Subject(
             ConfigureRequest(
@@ -80,7 +82,8 @@ struct SeededGenerator: RandomNumberGenerator {
         for _ in 0..<Int.random(in: 1...4, using: &random) {
             switch Int.random(in: 0..<5, using: &random) {
             case 0 where !bytes.isEmpty: bytes.removeLast(Int.random(in: 1...bytes.count, using: &random))
-            case 1: bytes.append(contentsOf: (0..<Int.random(in: 1...8, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
+            case 1:
+                for _ in 0..<Int.random(in: 1...8, using: &random) { bytes.append(UInt8.random(in: 0...255, using: &random)) }
             case 2 where bytes.count >= 4:
                 // A length field of extremes.
                 let start = Int.random(in: 0...bytes.count - 4, using: &random)

@@ -105,36 +105,3 @@ import Testing
         #expect(ContinuousClock.now - start >= .milliseconds(300))
     }
 }
-
-/// Whole-stream input and output on a descriptor, for tests.
-enum StreamHelper {
-    static func writeAll(_ bytes: [UInt8], to descriptor: Int32) {
-        var sent = 0
-        while sent < bytes.count {
-            let result = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress.map { $0 + sent }, $0.count - sent) }
-            if result > 0 {
-                sent += result
-            } else if errno == EAGAIN {
-                usleep(500)
-            } else {
-                return
-            }
-        }
-        shutdown(descriptor, Int32(SHUT_WR))
-    }
-
-    static func readToEnd(_ descriptor: Int32) -> [UInt8] {
-        var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65_536)
-        while true {
-            let got = read(descriptor, &buffer, buffer.count)
-            if got > 0 {
-                bytes += buffer[..<got]
-            } else if got < 0 && errno == EAGAIN {
-                usleep(500)
-            } else {
-                return bytes
-            }
-        }
-    }
-}
