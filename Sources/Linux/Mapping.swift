@@ -38,6 +38,27 @@ public final class Mapping: @unchecked Sendable {
             offset: offset, writable: writable, what: what)
     }
 
+    /// Maps a file privately for reading.
+    ///
+    /// - Throws: `SystemError` naming `what`.
+    public static func file(readOnly descriptor: SharedDescriptor, count: Int, what: String) throws(SystemError) -> Mapping {
+        try map(count: count, flags: MAP_PRIVATE | MAP_NORESERVE, descriptor: descriptor.rawValue, offset: 0, writable: false, what: what)
+    }
+
+    /// Replaces whole pages of a mapping by private pages of a file.
+    ///
+    /// - Throws: `SystemError`.
+    public static func replace(
+        _ target: UnsafeMutableRawPointer, count: Int, with file: SharedDescriptor, offset: Int
+    ) throws(SystemError) {
+        let pointer = mmap(
+            target, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file.rawValue, offset)
+        guard pointer == target else { throw SystemError("map \(count) bytes of", "a file", errno: Errno(rawValue: clinux_errno())) }
+    }
+
+    /// Asks for large pages behind the mapping, where the host has them: fewer, larger faults.
+    public func adviseHugePages() { _ = clinux_madvise(base, count, MADV_HUGEPAGE) }
+
     private static func map(
         count: Int, flags: Int32, descriptor: Int32, offset: Int, writable: Bool = true, what: String
     ) throws(SystemError) -> Mapping {

@@ -38,13 +38,10 @@ shim_header:
 
 // int3: a monitor call of the shim, or a breakpoint of whoever runs.
 	.balign 16
-stub_breakpoint:
+stub_breakpoint:			// a monitor call brings its ring-0 code's address: every instruction here counts
 	cmpl $MONITOR_CALL, %ecx
 	jne 1f
-	cmpb $0, C(USER_MODE)
-	jne 1f
-	lea monitor_calls(%rip), %rcx
-	jmp *(%rcx,%rbx,8)
+	jmp *%rbx
 1:	lea exception_frames+40*3(%rip), %rsp
 	iretq
 
@@ -594,7 +591,8 @@ exception_fatal:		// a fault of the shim itself, or one the kernel has no handle
 	.globl monitor_call
 monitor_call:
 	push %rbx
-	mov %edi, %ebx
+	lea monitor_calls(%rip), %rbx
+	mov (%rbx,%rdi,8), %rbx
 	mov %rsi, %rdi
 	mov $MONITOR_CALL, %ecx
 	int3

@@ -63,7 +63,7 @@
 #define CPU_PORTS 192 // sixteen u16: event channel of each vector
 #define CPU_REGISTERS 256
 
-// Monitor calls: an `int3` with this signature in %ecx and the call's number in %ebx.
+// Monitor calls: an `int3` with this signature in %ecx and the address of its ring-0 code in %rbx.
 #define MONITOR_CALL 0x41555221
 #define CALL_LOAD_CR3 0
 #define CALL_INVLPG 1

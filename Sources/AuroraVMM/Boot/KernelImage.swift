@@ -23,6 +23,8 @@ public struct KernelImage: Sendable {
     private static let segmentsMax = 64
     private static let notesMax = 1024
 
+    /// The open file, for mappings of its own; nil for a kernel that is only bytes.
+    private let descriptor: SharedDescriptor?
     /// The file's bytes.
     let file: Mapping
     /// Length of the file in bytes.
@@ -46,23 +48,25 @@ public struct KernelImage: Sendable {
     public init(path: String) throws(MachineError) {
         let file: Mapping
         let size: Int
+        let shared: SharedDescriptor
         do throws(SystemError) {
-            let descriptor = try OwnedDescriptor.open(path, O_RDONLY)
-            size = Int(lseek(descriptor.rawValue, 0, SEEK_END))
+            shared = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY))
+            size = Int(lseek(shared.rawValue, 0, SEEK_END))
             guard size >= KernelImage.headerBytes, size <= KernelImage.fileBytesMax else {
                 throw SystemError("use", "\(path) of \(size) bytes as a kernel", errno: .invalidArgument)
             }
-            file = try Mapping.file(descriptor, count: size, shared: false, writable: false, what: path)
+            file = try Mapping.file(readOnly: shared, count: size, what: path)
         } catch {
             throw .kernel("\(error). Run: aurora image prepare")
         }
-        try self.init(file: file, fileBytes: size, name: path)
+        try self.init(file: file, fileBytes: size, name: path, descriptor: shared)
     }
 
     /// Checks kernel bytes that are mapped already.
     ///
     /// - Throws: `MachineError.kernel` naming `name` and the problem.
-    init(file: Mapping, fileBytes: Int, name: String) throws(MachineError) {
+    init(file: Mapping, fileBytes: Int, name: String, descriptor: SharedDescriptor? = nil) throws(MachineError) {
+        self.descriptor = descriptor
         self.file = file
         self.fileBytes = fileBytes
         let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(file.bytes)[..<fileBytes])
@@ -103,16 +107,43 @@ public struct KernelImage: Sendable {
     /// The first physical address after the kernel.
     public var end: UInt64 { segments.map { $0.address + $0.memoryBytes }.max() ?? 0 }
 
-    /// Copies the segments into a guest's memory.
+    /// Puts the segments into a guest's fresh memory: whole pages as private mappings of the file, which cost nothing until
+    /// they are touched and are shared by all guests until they are written; the rest by copying.
     ///
     /// - Throws: `MachineError.kernel` when the memory is too small.
     func load(into memory: GuestMemory) throws(MachineError) {
         for segment in segments {
+            if let descriptor, segment.address % UInt64(pageBytes) == 0, segment.offset % pageBytes == 0 {
+                try map(segment, of: descriptor, into: memory)
+                continue
+            }
             let bytes = UnsafeRawBufferPointer(
                 rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset..<segment.offset + segment.fileBytes])
             do throws(GuestMemoryError) { try memory.write(GuestAddress(segment.address), bytes) } catch {
                 throw .kernel("it does not fit: \(error)")
             }
+        }
+    }
+}
+
+extension KernelImage {
+    private func map(_ segment: Segment, of descriptor: SharedDescriptor, into memory: GuestMemory) throws(MachineError) {
+        let whole = segment.fileBytes / pageBytes * pageBytes
+        do throws(SystemError) {
+            let target = try host(memory, segment.address, segment.fileBytes)
+            if whole > 0 { try Mapping.replace(target, count: whole, with: descriptor, offset: segment.offset) }
+            let rest = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset + whole..<segment.offset + segment.fileBytes])
+            if let start = rest.baseAddress { (target + whole).copyMemory(from: start, byteCount: rest.count) }
+        } catch {
+            throw .kernel("\(error)")
+        }
+    }
+
+    private func host(_ memory: GuestMemory, _ address: UInt64, _ count: Int) throws(SystemError) -> UnsafeMutableRawPointer {
+        do throws(GuestMemoryError) {
+            return try memory.pointer(GuestAddress(address), count)
+        } catch {
+            throw SystemError("place the kernel in", "\(error)", errno: .noMemory)
         }
     }
 }

@@ -21,9 +21,19 @@ enum BootFiles {
             let names = String(decoding: list, as: UTF8.self).split(whereSeparator: \.isNewline)
             guard names.count <= modulesMax else { throw .configuration("\(modulesDirectory)/list names \(names.count) modules") }
             archive.addFile("modules/list", list)
-            for name in names where !name.contains("/") { archive.addFile("modules/\(name)", try read("\(modulesDirectory)/\(name)")) }
+            for name in names where !name.contains("/") { archive.addFile("modules/\(name)", withoutSignature(try read("\(modulesDirectory)/\(name)"))) }
         }
         return archive.finished()
+    }
+
+    /// A module without its appended signature (struct module_signature of Linux, then a magic line): checking one takes
+    /// the guest milliseconds, and whoever could change the module could change the kernel.
+    static func withoutSignature(_ module: [UInt8]) -> ArraySlice<UInt8> {
+        let magic = Array("~Module signature appended~\n".utf8)
+        let trailer = magic.count + 12
+        guard module.count > trailer, module.suffix(magic.count).elementsEqual(magic) else { return module[...] }
+        let length = module[(module.count - magic.count - 4)..<(module.count - magic.count)].reduce(0) { $0 << 8 | Int($1) }
+        return length <= module.count - trailer ? module[..<(module.count - trailer - length)] : module[...]
     }
 
     private static func read(_ path: String) throws(MachineError) -> [UInt8] {

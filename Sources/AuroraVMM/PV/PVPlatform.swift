@@ -46,8 +46,10 @@ final class PVPlatform: Platform, @unchecked Sendable {
     var memoryRegions: [GuestMemory.Region] {
         get throws(MachineError) {
             do throws(SystemError) {
+                let memory = try Mapping.anonymous(count: memoryBytes, what: "guest memory")
+                if getenv("NOTHP") == nil { memory.adviseHugePages() }
                 return [
-                    .init(start: GuestAddress(0), mapping: try .anonymous(count: memoryBytes, what: "guest memory")),
+                    .init(start: GuestAddress(0), mapping: memory),
                     .init(start: ShimLayout.slotAddress, mapping: slot.mapping),
                 ]
             } catch {
