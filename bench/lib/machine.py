@@ -22,16 +22,34 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port, seconds=20):
-    """Returns when a connection to the port is answered."""
+def wait_for_echo(port, seconds=20):
+    """Returns when `guestbench --serve` answers: a published port takes connections before the guest listens."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"e?")
+                if connection.recv(1) == b"?":
+                    return
         except OSError:
-            time.sleep(0.02)
-    raise Failure(f"nothing answers on port {port} after {seconds} s")
+            pass
+        time.sleep(0.05)
+    raise Failure(f"no echo from port {port} after {seconds} s")
+
+
+def wait_for_redis(port, seconds=20):
+    """Returns when a Redis server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(7).startswith(b"+PONG"):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise Failure(f"no Redis server answers on port {port} after {seconds} s")
 
 
 class Bench:
@@ -75,7 +93,7 @@ class Bench:
     def run(self, command, **options):
         """Runs to the end; a failure carries the last words of the program."""
         try:
-            result = subprocess.run(command, capture_output=True, timeout=options.pop("timeout", 600), **options)
+            result = subprocess.run(command, capture_output=True, timeout=options.pop("timeout", 180), **options)
         except FileNotFoundError as error:
             raise Failure(f"cannot start {command[0]}: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
@@ -127,7 +145,7 @@ class Bench:
         self.run([self.aurora, "run", "-d", "--name", full_name, "--image", image, "--memory", self.memory, *options, "--", *command])
         return full_name
 
-    def exec(self, group, *command, stdin=None, timeout=600):
+    def exec(self, group, *command, stdin=None, timeout=180):
         """Runs a program in a group; its standard output."""
         options = ["-i"] if stdin is not None else []
         return self.run([self.aurora, "exec", *options, group, "--", *command], input=stdin, timeout=timeout).decode(errors="replace")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from .machine import Failure, free_port, wait_for_port
+from .machine import Failure, free_port, wait_for_echo, wait_for_redis
 from .report import progress, summary
 
 
@@ -64,14 +64,14 @@ def network(bench, report):
     flags = ["--json"] + (["--quick"] if bench.quick else [])
     host_port, guest_port = free_port(), free_port()
     bench.start([str(program), "--serve", str(host_port)])
-    wait_for_port(host_port)
+    wait_for_echo(host_port)
     host = json_lines(bench.output([str(program), *flags, "--peer", f"127.0.0.1:{host_port}"]))
     guest = {}
     if not bench.host_only:
         group = bench.group("network", "-p", f"{guest_port}:7777")
         bench.copy_in(group, program, "/root/guestbench")
         bench.start([bench.aurora, "exec", group, "--", "/root/guestbench", "--serve", "7777"])
-        wait_for_port(guest_port)
+        wait_for_echo(guest_port)
         guest = json_lines(bench.output([str(program), *flags, "--peer", f"127.0.0.1:{guest_port}"]))
         bench.remove(group)
     add_pairs(report, "network", guest, host)
@@ -86,8 +86,8 @@ def redis(bench, report):
         server.symlink_to("/usr/bin/redis-check-rdb")
     bench.start([str(server), "--port", str(host_port), "--save", "", "--dir", str(bench.work)])
     bench.start(["taskset", "-c", "0", str(server), "--port", str(tied_port), "--save", "", "--dir", str(bench.work)])
-    wait_for_port(host_port)
-    wait_for_port(tied_port)
+    wait_for_redis(host_port)
+    wait_for_redis(tied_port)
     command = ["redis-benchmark", "-p", "{port}", "-t", "get,set", "--csv", "-c", "50", "-n", str(10000 if bench.quick else 50000)]
     host = redis_rounds(bench, lambda: bench.output(with_port(command, host_port)))
     host_one = redis_rounds(bench, lambda: bench.output(["taskset", "-c", "0", *with_port(command, tied_port)]))
@@ -95,7 +95,7 @@ def redis(bench, report):
     if not bench.host_only:
         group = bench.group("redis", "-p", f"{guest_port}:6379", command=(
             "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""))
-        wait_for_port(guest_port)
+        wait_for_redis(guest_port)
         inside = redis_rounds(bench, lambda: bench.exec(group, *with_port(command, 6379)))
         through = redis_rounds(bench, lambda: bench.output(with_port(command, guest_port)))
         bench.remove(group)

@@ -38,6 +38,7 @@ class Report:
         ratio = guest["median"] / host["median"] if guest and host and host["median"] else None
         self.rows.append(dict(part=part, name=name, unit=unit, guest=guest, host=host, ratio=ratio,
                               higher_is_better=higher_is_better, what=what))
+        progress(f"  {name}: guest {number(guest and guest['median'])} host {number(host and host['median'])} {unit}")
 
     def failed(self, part, reason):
         self.failures.append(dict(part=part, reason=reason))
