@@ -70,6 +70,19 @@ import Testing
         #expect(Array(found[12...]) == Array(sent[12...]))
     }
 
+    /// Too few buffers lie there: the driver must be asked to tell of the buffers after those, or it never does.
+    @Test func theDeviceAsksForMoreBuffersThanThereAre() throws {
+        let (driver, frames) = try card()
+        for _ in 0..<3 { driver.offer(0, [.writable(100)]) }
+        #expect(frames.send(frame(1500)))
+        driver.notify(0)
+        let queue = driver.queue(0)
+        #expect(driver.peek(queue.used + 4 + 8 * UInt64(queue.size), as: UInt16.self) == 3)
+        for _ in 0..<20 { driver.offer(0, [.writable(100)]) }
+        driver.notify(0)
+        #expect(driver.takeUsed(0)?.length == 100)
+    }
+
     @Test func aFrameLargerThanTheWholeQueueIsDropped() throws {
         let frames = try SocketFrames()
         let driver = try GuestDriver(NetworkDevice(frames: frames, macAddress: macAddress))

@@ -8,6 +8,8 @@ final class ConsoleDevice: VirtioDevice {
     /// A line longer than this is printed in pieces.
     private static let outputChunk = 4096
 
+    private static let roundsMax = 16
+
     private static let receive = 0
     private static let transmit = 1
 
@@ -54,14 +56,18 @@ final class ConsoleDevice: VirtioDevice {
 
     private func pumpInput(_ link: DeviceLink) throws(VirtioError) {
         guard !input.isEmpty, let receive = link.queue(Self.receive) else { return }
+        var rounds = 0
         repeat {
+            rounds += 1
             while !input.isEmpty, try receive.pop(into: chain) {
                 let count = input.withUnsafeBytes { chain.write(at: 0, $0) }
                 receive.complete(head: chain.head, written: count)
                 input.removeFirst(count)
             }
             link.publish(receive)
-        } while !input.isEmpty && receive.enableNotifications()
+        } while !input.isEmpty && receive.enableNotifications() && rounds < Self.roundsMax
+        // A guest that changes its index all the time must not keep this loop going.
+        if rounds == Self.roundsMax { link.host?.serveAgain(queue: Self.receive) }
     }
 
     func reset(_ link: DeviceLink) { input = [] }

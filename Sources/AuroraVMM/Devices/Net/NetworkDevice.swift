@@ -101,7 +101,11 @@ final class NetworkDevice: VirtioDevice {
             if waiting == 0 { waiting = readFrame() }
             if waiting == 0 { break }
             var isDelivered = try deliver(queue, link)
-            if !isDelivered, queue.enableNotifications() { isDelivered = try deliver(queue, link) }
+            if !isDelivered, queue.enableNotificationsOfMore() {
+                isDelivered = try deliver(queue, link)
+                // Not a loop: a guest that changes its index all the time would never let go.
+                if !isDelivered { link.host?.serveAgain(queue: queue.index) }
+            }
             guard isDelivered else {
                 starved = true
                 break

@@ -12,6 +12,8 @@ final class VirtQueue {
     private(set) var nextAvailable: UInt16
     /// The used-ring index filled next.
     private(set) var nextUsed: UInt16
+    /// The available index `pop` read last.
+    private var seenAvailable: UInt16
 
     private let memory: GuestMemory
     private let descriptors: GuestWindow
@@ -45,6 +47,7 @@ final class VirtQueue {
             throw .indexJump(queue: index, from: setup.nextUsed, to: setup.nextAvailable)
         }
         nextAvailable = setup.nextAvailable
+        seenAvailable = setup.nextAvailable
         nextUsed = setup.nextUsed
         announcedUsed = nil
     }
@@ -71,6 +74,7 @@ final class VirtQueue {
     /// - Throws: `VirtioError` when the driver broke a rule; the queue must not be used any more.
     func pop(into chain: DescriptorChain) throws(VirtioError) -> Bool {
         let offered = available.atomic(2, as: UInt16.self).pointee.load(ordering: .acquiring)
+        seenAvailable = offered
         let pending = offered &- nextAvailable
         if pending == 0 { return false }
         guard pending <= size else { throw .indexJump(queue: index, from: nextAvailable, to: offered) }
@@ -154,14 +158,27 @@ final class VirtQueue {
 
     /// Asks the driver to notify of the next request; answers whether one came in meanwhile, which may go unnotified.
     func enableNotifications() -> Bool {
+        askForNotification(after: nextAvailable)
+        return hasPending
+    }
+
+    /// Asks the driver to notify of the next request although some lie there untaken, because they are too few.
+    ///
+    /// Waiting for the index after the ones taken would be waiting for what has happened already, for ever.
+    /// - Returns: whether more came in since `pop` looked last, which may go unnotified.
+    func enableNotificationsOfMore() -> Bool {
+        askForNotification(after: seenAvailable)
+        return available.atomic(2, as: UInt16.self).pointee.load(ordering: .acquiring) != seenAvailable
+    }
+
+    private func askForNotification(after index: UInt16) {
         if hasEventIndex {
-            used.atomic(4 + 8 * Int(size), as: UInt16.self).pointee.store(nextAvailable, ordering: .relaxed)
+            used.atomic(4 + 8 * Int(size), as: UInt16.self).pointee.store(index, ordering: .relaxed)
         } else {
             used.atomic(0, as: UInt16.self).pointee.store(0, ordering: .relaxed)
         }
         used.markDirty()
         atomicMemoryFence(ordering: .sequentiallyConsistent)
-        return hasPending
     }
 
     /// Tells the driver that notifications are not needed for now.

@@ -93,14 +93,18 @@ final class DeviceLink {
         var budget = 256
         queue.disableNotifications()
         repeat {
-            var completed = false
+            var completed = 0
             while budget > 0, try queue.pop(into: chain) {
                 budget -= 1
                 queue.complete(head: chain.head, written: try body(chain))
-                completed = true
+                completed += 1
+                // The guest goes on with these while the rest is served.
+                if completed % 16 == 0 { publish(queue) }
             }
-            if completed { publish(queue) }
-            if budget == 0 {
+            if completed % 16 != 0 { publish(queue) }
+            // Looking costs too: an index that changes all the time must not keep this loop going.
+            budget -= 1
+            if budget <= 0 {
                 host?.serveAgain(queue: queue.index)
                 return
             }

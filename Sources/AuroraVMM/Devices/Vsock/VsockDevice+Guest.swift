@@ -133,10 +133,14 @@ extension VsockDevice {
         connection.isCreditUpdateQueued = true
     }
 
+    private static var roundsMax: Int { 64 }
+
     /// Sends the control packets that are due, then lets starved connections have what buffers are left.
     func pump(_ link: DeviceLink) throws(VirtioError) {
         guard !control.isEmpty || !starved.isEmpty, let receive = link.queue(Self.receiveQueue) else { return }
+        var rounds = 0
         repeat {
+            rounds += 1
             var sent = 0
             while sent < control.count, try receive.pop(into: chain) {
                 try send(control[sent], receive)
@@ -147,7 +151,9 @@ extension VsockDevice {
                 link.publish(receive)
             }
             if control.isEmpty { try feedStarved(receive, link) }
-        } while (!control.isEmpty || !starved.isEmpty) && receive.enableNotifications()
+        } while (!control.isEmpty || !starved.isEmpty) && receive.enableNotifications() && rounds < Self.roundsMax
+        // A guest that changes its index all the time, or takes all it gets, must not keep this loop going.
+        if rounds == Self.roundsMax { link.host?.serveAgain(queue: Self.receiveQueue) }
     }
 
     private func send(_ packet: VsockHeader, _ receive: VirtQueue) throws(VirtioError) {
