@@ -64,14 +64,20 @@ let package = Package(
 
 // Fuzzers exist only with AURORA_FUZZ=1 (scripts/fuzz): the code they drive is built with their instrumentation.
 if Context.environment["AURORA_FUZZ"] != nil {
-    let instrumented = ["Linux", "AuroraVMM"]
+    let instrumented = ["Linux", "AuroraVMM", "Images"]
     for target in package.targets where instrumented.contains(target.name) {
         target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
     }
     let runtime = Context.environment["AURORA_FUZZ_RUNTIME"] ?? "/usr/lib/clang"
-    package.targets.append(
-        .executableTarget(
-            name: "FuzzDevices", dependencies: ["AuroraVMM", "Linux", "CLinux"], path: "Fuzz/FuzzDevices",
-            swiftSettings: strict + [.enableExperimentalFeature("Extern"), .unsafeFlags(["-parse-as-library"])],
-            linkerSettings: [.unsafeFlags(["-L\(runtime)", "-lclang_rt.fuzzer_no_main-x86_64", "-lstdc++", "-lm"])]))
+    let fuzzers: [(name: String, drives: [Target.Dependency])] = [
+        ("FuzzDevices", ["AuroraVMM", "Linux", "CLinux"]),
+        ("FuzzFiles", ["Images", "AuroraVMM", "CLinux"]),
+    ]
+    for (name, drives) in fuzzers {
+        package.targets.append(
+            .executableTarget(
+                name: name, dependencies: drives, path: "Fuzz/\(name)",
+                swiftSettings: strict + [.enableExperimentalFeature("Extern"), .unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(["-L\(runtime)", "-lclang_rt.fuzzer_no_main-x86_64", "-lstdc++", "-lm"])]))
+    }
 }

@@ -46,6 +46,11 @@ enum Manifest {
         do { bytes = try Files.read("\(directory)/\(fileName)", lengthMax: lengthMax) } catch {
             throw UnusableManifest(reason: "its manifest cannot be read (\(error))")
         }
+        return try decode(Body.self, kind: kind, schema: schema, bytes)
+    }
+
+    /// Reads a manifest's text; the pure part of `read`.
+    static func decode<Body: Decodable>(_: Body.Type, kind: String, schema: Int, _ bytes: [UInt8]) throws(UnusableManifest) -> Body {
         guard let header = try? JSONDecoder().decode(Header.self, from: Data(bytes)) else {
             throw UnusableManifest(reason: "its manifest is not one of Aurora's")
         }
