@@ -9,6 +9,8 @@ import Synchronization
 final class VirtualCPU: @unchecked Sendable {
     let descriptor: OwnedDescriptor
     private let mapping: Mapping
+    /// Bytes of the run page and what follows it.
+    var runBytes: Int { mapping.count }
 
     init(descriptor: consuming OwnedDescriptor, runBytes: Int) throws(MachineError) {
         do throws(SystemError) {

@@ -33,6 +33,17 @@ final class VirtualMachine: Sendable {
         try machineCall("create the interrupt controller of", "the machine") { clinux_ioctl(number, CKVM_CREATE_IRQCHIP, 0) }
     }
 
+    /// Gives KVM the guest-physical pages that VT-x needs for real mode (`KVM_SET_TSS_ADDR`, `KVM_SET_IDENTITY_MAP_ADDR`);
+    /// call before the first vCPU.
+    ///
+    /// - Throws: `MachineError.system`.
+    func placeSystemPages(taskState: UInt, identityMap: UInt64) throws(MachineError) {
+        let number = descriptor.rawValue
+        try machineCall("place the task state of", "the machine") { clinux_ioctl(number, CKVM_SET_TSS_ADDR, taskState) }
+        var identityMap = identityMap
+        try control("place the identity map of", CKVM_SET_IDENTITY_MAP_ADDR, &identityMap)
+    }
+
     /// Creates vCPU `index`.
     ///
     /// - Throws: `MachineError.system`.

@@ -10,7 +10,7 @@ enum BootFiles {
     /// The agent as /init, and the modules with their load order.
     ///
     /// - Throws: `MachineError.configuration` for a module that cannot be read.
-    static func initramfs(modulesDirectory: String?) throws(MachineError) -> [UInt8] {
+    static func initramfs(modulesDirectory: String?, without unused: Set<String>) throws(MachineError) -> [UInt8] {
         let agent = UnsafeRawBufferPointer(start: aurora_agent_bytes(), count: Int(aurora_agent_count()))
         var archive = Initramfs(capacity: 8 << 20)
         for directory in ["dev", "proc", "sys", "modules"] { archive.addDirectory(directory) }
@@ -18,10 +18,12 @@ enum BootFiles {
         archive.addFile("init", agent, executable: true)
         if let modulesDirectory {
             let list = try read("\(modulesDirectory)/list")
-            let names = String(decoding: list, as: UTF8.self).split(whereSeparator: \.isNewline)
+            let names = String(decoding: list, as: UTF8.self).split(whereSeparator: \.isNewline).filter { !unused.contains(String($0)) }
             guard names.count <= modulesMax else { throw .configuration("\(modulesDirectory)/list names \(names.count) modules") }
-            archive.addFile("modules/list", list)
-            for name in names where !name.contains("/") { archive.addFile("modules/\(name)", withoutSignature(try read("\(modulesDirectory)/\(name)"))) }
+            archive.addFile("modules/list", names.map { $0 + "\n" }.joined().utf8)
+            for name in names where !name.contains("/") {
+                archive.addFile("modules/\(name)", withoutSignature(try read("\(modulesDirectory)/\(name)")))
+            }
         }
         return archive.finished()
     }
@@ -58,8 +60,8 @@ enum BootFiles {
         "i8042_init", "hpet_init",
     ]
 
-    /// Aurora's words, the device words, then the configuration's own, which may repeat and so override.
-    static func commandLine(_ configuration: MachineConfiguration, devices: [String]) -> String {
+    /// Aurora's words, the guest mode's, then the configuration's own, which may repeat and so override.
+    static func commandLine(_ configuration: MachineConfiguration, platform: [String]) -> String {
         var words = [
             "console=hvc0", "quiet", "noreplace-smp", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0", "nokaslr",
             "noresume",
@@ -67,6 +69,6 @@ enum BootFiles {
             "initcall_blacklist=" + unusedInitcalls.joined(separator: ","),
         ]
         if !configuration.blockDevices.isEmpty { words += ["aurora.root=/dev/vda", "aurora.rootfstype=ext4"] }
-        return (words + devices + configuration.commandLine).joined(separator: " ")
+        return (words + platform + configuration.commandLine).joined(separator: " ")
     }
 }

@@ -14,7 +14,7 @@ final class DeviceBoard: @unchecked Sendable {
         let window: any MMIOWindow
         let address: GuestAddress
         let line: EventInterruptLine
-        let vector: UInt32
+        let interrupt: UInt32
         let isDisk: Bool
     }
 
@@ -87,7 +87,7 @@ final class DeviceBoard: @unchecked Sendable {
         slots.append(
             Slot(
                 window: transport, address: GuestAddress(base.rawValue + UInt64(index * pageBytes)), line: line,
-                vector: platform.interruptVector(ofDevice: index), isDisk: isDisk))
+                interrupt: platform.interrupt(ofDevice: index), isDisk: isDisk))
         return transport
     }
 
@@ -107,9 +107,8 @@ final class DeviceBoard: @unchecked Sendable {
     ///
     /// - Throws: `MachineError.system`.
     func connect(to machine: VirtualMachine) throws(MachineError) {
-        try machine.routeInterrupts(slots.enumerated().map { (gsi: UInt32($0), vector: $1.vector) })
-        for (index, slot) in slots.enumerated() {
-            try machine.connect(slot.line.event, toInterrupt: UInt32(index))
+        for slot in slots {
+            try machine.connect(slot.line.event, toInterrupt: slot.interrupt)
             for (queue, notifier) in slot.window.queueNotifiers.enumerated() {
                 try machine.connect(
                     notifier, toWriteAt: GuestAddress(slot.address.rawValue + DeviceBoard.queueNotify), match: UInt64(queue))

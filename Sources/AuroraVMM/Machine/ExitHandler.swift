@@ -12,7 +12,7 @@ struct ExitHandler: Sendable {
     func handle(_ cpu: VirtualCPU) -> ExitAction {
         let run = cpu.run
         switch Int32(run.pointee.exit_reason) {
-        case KVM_EXIT_IO: return platform.handlePort(run.pointee.io.port, memory: memory)
+        case KVM_EXIT_IO: return platform.handlePort(cpu, memory: memory)
         case KVM_EXIT_MMIO: return handleMMIO(run)
         case KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN: return .resume
         default: return .end(unexpected(run))

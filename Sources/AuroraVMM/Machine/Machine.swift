@@ -40,11 +40,15 @@ public final class Machine: Sendable {
         devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
         try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
         try virtualMachine.createInterruptController()
+        try platform.prepareProcessors(of: virtualMachine)
         let cpu = try virtualMachine.createVirtualCPU(0)
+        try platform.routeInterrupts(of: virtualMachine, devices: devices.addresses.count)
         try devices.connect(to: virtualMachine)
         let contents = BootContents(
-            kernel: kernel, initramfs: try BootFiles.initramfs(modulesDirectory: configuration.modulesDirectory),
-            commandLine: BootFiles.commandLine(configuration, devices: platform.deviceWord(devices.addresses)))
+            kernel: kernel,
+            initramfs: try BootFiles.initramfs(modulesDirectory: configuration.modulesDirectory, without: platform.modulesUnused),
+            commandLine: BootFiles.commandLine(configuration, platform: platform.kernelWords(devices.addresses)),
+            windows: devices.addresses)
         try platform.boot(contents, memory: memory, cpu: cpu, cpuid: try system.supportedCPUID())
         let ending = MachineEnding()
         self.ending = ending
@@ -59,7 +63,7 @@ public final class Machine: Sendable {
     {
         switch mode {
         case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
-        case .hvm: throw .configuration("hvm mode is not built yet")
+        case .hvm: HVMPlatform(memoryBytes: memoryBytes, console: console)
         }
     }
 

@@ -3,6 +3,8 @@ struct BootContents {
     let kernel: KernelImage
     let initramfs: [UInt8]
     let commandLine: String
+    /// Where the devices' windows lie.
+    let windows: [GuestAddress]
 }
 
 /// What differs between the guest modes; everything above the CPU is the same.
@@ -14,12 +16,18 @@ protocol Platform: AnyObject {
     var deviceAddress: GuestAddress { get }
     /// How many devices a machine of this mode can have.
     var devicesMax: Int { get }
-    /// The words of the command line that tell the guest its devices.
-    func deviceWord(_ windows: [GuestAddress]) -> [String]
-    /// The vector of device `index` on vCPU 0.
-    func interruptVector(ofDevice index: Int) -> UInt32
+    /// Kernel modules that a guest of this mode has no use for.
+    var modulesUnused: Set<String> { get }
+    /// The words of the command line that this mode needs, those that tell the guest its devices among them.
+    func kernelWords(_ windows: [GuestAddress]) -> [String]
+    /// KVM's number of device `index`'s interrupt.
+    func interrupt(ofDevice index: Int) -> UInt32
+    /// Prepares a machine for its first vCPU.
+    func prepareProcessors(of machine: VirtualMachine) throws(MachineError)
+    /// Leads the interrupts of this many devices to vCPU 0.
+    func routeInterrupts(of machine: VirtualMachine, devices: Int) throws(MachineError)
     /// Fills memory and registers for a boot.
     func boot(_ boot: BootContents, memory: GuestMemory, cpu: VirtualCPU, cpuid: CPUIDTable) throws(MachineError)
-    /// Serves a port access of the guest.
-    func handlePort(_ port: UInt16, memory: GuestMemory) -> ExitAction
+    /// Serves the port access that the vCPU left the guest for.
+    func handlePort(_ cpu: VirtualCPU, memory: GuestMemory) -> ExitAction
 }

@@ -8,6 +8,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
     let mode = GuestMode.pv
     let deviceAddress = ShimLayout.deviceAddress
     let devicesMax = ShimLayout.devicesMax
+    let modulesUnused: Set<String> = []
 
     private let image: ShimImage
     private let memoryBytes: Int
@@ -58,13 +59,20 @@ final class PVPlatform: Platform, @unchecked Sendable {
         }
     }
 
-    func deviceWord(_ windows: [GuestAddress]) -> [String] {
+    func kernelWords(_ windows: [GuestAddress]) -> [String] {
         guard !windows.isEmpty else { return [] }
         let list = windows.enumerated().map { "\($1):\(ShimLayout.devicePort + UInt64($0))" }
         return ["aurora.devices=" + list.joined(separator: ",")]
     }
 
-    func interruptVector(ofDevice index: Int) -> UInt32 { ShimLayout.eventVectorBase + 1 + UInt32(index) }
+    func interrupt(ofDevice index: Int) -> UInt32 { UInt32(index) }
+
+    func prepareProcessors(of machine: VirtualMachine) throws(MachineError) {}
+
+    /// Each device's interrupt is a vector of the local APIC: the guest has no IOAPIC.
+    func routeInterrupts(of machine: VirtualMachine, devices: Int) throws(MachineError) {
+        try machine.routeInterrupts((0..<UInt32(devices)).map { (gsi: $0, vector: ShimLayout.eventVectorBase + 1 + $0) })
+    }
 
     func boot(_ boot: BootContents, memory: GuestMemory, cpu: VirtualCPU, cpuid: CPUIDTable) throws(MachineError) {
         var builder = try DomainBuilder(memory: memory, memoryBytes: memoryBytes, kernel: boot.kernel)
@@ -100,7 +108,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     // MARK: - Exits
 
-    func handlePort(_ port: UInt16, memory: GuestMemory) -> ExitAction {
+    func handlePort(_ cpu: VirtualCPU, memory: GuestMemory) -> ExitAction {
+        let port = cpu.run.pointee.io.port
         guard port == ShimLayout.exitPort else { return .end(.failed("The guest used port 0x\(String(port, radix: 16))")) }
         let reason: UInt64 = slot.load(slot.parameter(ShimLayout.paramExitReason))
         func argument(_ index: Int) -> UInt64 { slot.load(slot.parameter(ShimLayout.paramExitArguments) + index * 8) }
