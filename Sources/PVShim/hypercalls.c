@@ -162,7 +162,8 @@ long hypercall(u64 a, u64 b, u64 c, u64 d, u64 e, u32 number) {
     case CALLBACK_OP: return callback_op(a, (void *)b);
     case EVENT_CHANNEL_OP: return event_channel_op(a, (void *)b);
     case PHYSDEV_OP: return a == 6 || a == 7 ? 0 : -ENOSYS; // set_iopl, set_iobitmap: there are no I/O ports to permit
-    case 7: case 20: case 27: case 34: case 35: case 38: case 39: case 40: return -ENOSYS; // platform, grant table, ACM, HVM, sysctl, ... probed by Linux
+    // Probed by Linux: platform, grant table, ACM, HVM, sysctl and the like.
+    case 7: case 20: case 27: case 34: case 35: case 38: case 39: case 40: return -ENOSYS;
     default: return unknown(number, a, b);
     }
 }

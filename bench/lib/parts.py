@@ -117,8 +117,8 @@ def disk(bench, report):
     group = None if bench.host_only else bench.group("disk")
     for kind in ("randread", "randwrite", "read", "write"):
         size = "4k" if kind.startswith("rand") else "1m"
-        command = ["fio", f"--name={kind}", f"--rw={kind}", f"--bs={size}", "--size=256m", "--direct=1", "--ioengine=libaio", "--iodepth=16",
-                   "--output-format=json", "--time_based", f"--runtime={seconds}"]
+        command = ["fio", f"--name={kind}", f"--rw={kind}", f"--bs={size}", "--size=256m", "--direct=1", "--ioengine=libaio",
+                   "--iodepth=16", "--output-format=json", "--time_based", f"--runtime={seconds}"]
         progress(f"measuring: fio {kind}")
         host = fio_rounds(bench, lambda: bench.output([*command, f"--directory={scratch}"]), kind, size)
         guest = fio_rounds(bench, lambda: bench.exec(group, *command, "--directory=/root"), kind, size) if group else None

@@ -132,7 +132,8 @@ extension KernelImage {
         do throws(SystemError) {
             let target = try host(memory, segment.address, segment.fileBytes)
             if whole > 0 { try Mapping.replace(target, count: whole, with: descriptor, offset: segment.offset) }
-            let rest = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset + whole..<segment.offset + segment.fileBytes])
+            let rest = UnsafeRawBufferPointer(
+                rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset + whole..<segment.offset + segment.fileBytes])
             if let start = rest.baseAddress { (target + whole).copyMemory(from: start, byteCount: rest.count) }
         } catch {
             throw .kernel("\(error)")

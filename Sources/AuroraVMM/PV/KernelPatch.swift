@@ -29,9 +29,8 @@ enum KernelPatch {
         for (index, (pattern, target)) in [(hypercall, shim.hypercall), (interruptReturn, shim.interruptReturn)].enumerated() {
             let sites = find(pattern, in: bytes, kernel.segments)
             guard sites.count == 1 else {
-                throw .kernel(
-                    "its \(index == 0 ? "hypercall function" : "xen_iret") was found \(sites.count) times; this kernel is not supported in pv mode"
-                )
+                let what = index == 0 ? "hypercall function" : "xen_iret"
+                throw .kernel("its \(what) was found \(sites.count) times; this kernel is not supported in pv mode")
             }
             let trampoline = kernel.entry + UInt64(index) * farJumpBytes
             let distance = Int64(trampoline) - Int64(sites[0] + 5)
@@ -46,7 +45,9 @@ enum KernelPatch {
         }
     }
 
-    /// xen_vmalloc_p2m_tree prepares for memory hot-plugged up to 512 GiB and walks that many entries at boot, for 0.15 s.
+    /// xen_vmalloc_p2m_tree prepares for memory hot-plugged up to 512 GiB and walks that many entries at boot, for 0.15
+    /// s.
+    ///
     /// Aurora plugs nothing in: the limit becomes the least the function accepts, one page of the table.
     private static func limitP2M(_ kernel: KernelImage, _ memory: GuestMemory) throws(MachineError) {
         let pattern: [UInt8] = [0xba, 0, 0, 0, 0x08, 0x48, 0xc7, 0x05]  // mov $0x8000000, %edx; movq

@@ -36,7 +36,9 @@ struct ShimSlot {
     /// An offset of a field of `struct cpu`.
     func cpu(_ offset: Int) -> Int { ShimImage.offset(image.cpu) + offset }
 
-    /// Fills the slot of a new guest. The mapping is zero.
+    /// Fills the slot of a new guest.
+    ///
+    /// The mapping is zero.
     func build(memoryBytes: Int, tscKilohertz: UInt64, pageTable: UInt64) {
         mapping.base.copyMemory(from: image.bytes.baseAddress ?? UnsafeRawPointer(mapping.base), byteCount: image.bytes.count)
         buildPageTables(memoryBytes: memoryBytes)
