@@ -14,6 +14,8 @@ final class ApplicationSession: @unchecked Sendable {
         case refused(Failure)
         case exited(ExitStatus)
         case lost(String?)
+        /// The client wants no more of it before it started.
+        case cancelled
     }
 
     /// The request number of everything that belongs to the session, on both sides.
@@ -179,7 +181,8 @@ final class ApplicationSession: @unchecked Sendable {
         case .signal:
             // Checked here: a malformed message would make the agent break off the program's own connection.
             guard let request = try? SignalRequest(payload: frame.payload) else { return client?.close() ?? () }
-            signal(request.signal)
+            // A program that is not there yet cannot take a signal; one that would end it ends the start.
+            if number != nil { signal(request.signal) } else if StdioClient.ends(request.signal) { report(.cancelled) }
         default: client?.close("unexpected message")
         }
     }

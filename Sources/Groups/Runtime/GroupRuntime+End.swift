@@ -49,6 +49,7 @@ extension GroupRuntime {
                 status.session = number
             }
             return nil
+        case .cancelled: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
         case .refused(let failure): return refused(failure)
         case .exited(let exit):
             noteMemoryShortage(exit)

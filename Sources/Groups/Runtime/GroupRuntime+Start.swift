@@ -57,7 +57,7 @@ extension GroupRuntime {
         switch event {
         case .machineEnded(let outcome):
             throw GroupError(.guest, "The guest ended before its program started: \(GroupRuntime.describe(outcome))", remedy: consoleRemedy)
-        case .stop, .powerCut: throw GroupError(.guest, "The group was stopped before its program started")
+        case .stop, .powerCut, .session(.cancelled): throw GroupError(.guest, "The group was stopped before its program started")
         case .session: break
         }
     }
@@ -65,7 +65,7 @@ extension GroupRuntime {
     /// The console's end, which is where a guest that does not start says why.
     var consoleRemedy: String {
         let tail = machine.withLock { $0 }?.consoleTail ?? ""
-        let lines = tail.split(separator: "\n").suffix(20).map { "  | \($0)" }.joined(separator: "\n")
+        let lines = tail.split(whereSeparator: \.isNewline).suffix(20).map { "  | \($0)" }.joined(separator: "\n")
         return lines.isEmpty ? "The guest wrote nothing to its console." : "The last lines of its console:\n\(lines)"
     }
 

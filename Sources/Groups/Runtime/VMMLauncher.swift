@@ -46,6 +46,8 @@ public enum VMMLauncher {
             posix_spawnattr_destroy(&attributes)
         }
         for (source, target) in inherited { posix_spawn_file_actions_adddup2(&actions, source.rawValue, target) }
+        // What the caller happens to have open (a script's lock, a parent's pipe) would otherwise stay open as long as the group.
+        posix_spawn_file_actions_addclosefrom_np(&actions, clientDescriptor + 1)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSID))
         var words: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) }
         words.append(nil)

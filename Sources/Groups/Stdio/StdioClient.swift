@@ -37,7 +37,10 @@ public final class StdioClient {
     }
 
     /// Signals that are passed on.
-    private static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
+    static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
+    /// Whether a signal ends a program that does nothing about it, as a user means it who sends it while a group starts.
+    static func ends(_ signal: Int32) -> Bool { [SIGINT, SIGTERM, SIGHUP, SIGQUIT].contains(signal) }
+
     /// Input is read in pieces of this many bytes.
     private static let chunkBytes = 32768
     private static let request: UInt32 = 1
