@@ -6,6 +6,7 @@
 #define PRESENT 1ull
 #define USER 4ull
 #define LARGE 0x80ull
+#define ACCESSED_DIRTY 0x60ull
 #define ADDRESS_MASK 0x000ffffffffff000ull
 #define TABLE (PRESENT | 2 | USER | 0x60)
 
@@ -79,7 +80,7 @@ long mmu_update(u64 *requests, u64 count, u32 *done) {
         u64 kind = requests[2 * i] & 3, value = requests[2 * i + 1];
         if (kind == 1) continue; // MMU_MACHPHYS_UPDATE: the table is the identity
         u64 *entry = physical(requests[2 * i] & ~3ull);
-        if (kind == 2) value |= *entry & 0x60; // MMU_PT_UPDATE_PRESERVE_AD
+        if (kind == 2) value |= *entry & ACCESSED_DIRTY; // MMU_PT_UPDATE_PRESERVE_AD
         *entry = with_user_bit(value);
     }
     if (done) *done = (u32)count;
@@ -93,6 +94,8 @@ long update_va_mapping(u64 address, u64 value, u64 flags) {
     // The kernel maps its page tables read-only in the direct map; here it may write them, so that its own atomic
     // exchanges on entries work without a trap.
     if (address >= 0xffff888000000000 && address < 0xffffc88000000000 && (value & PRESENT)) value |= 2;
+    // Pinning a table only changes the write bit of its mapping, which was just put back: nothing to write or to flush.
+    if (((*entry ^ value) & ~ACCESSED_DIRTY) == 0) return 0;
     *entry = value;
     if ((flags & 3) == 2) monitor_call(CALL_INVLPG, address);
     else if ((flags & 3) == 1) flush_all();
@@ -109,7 +112,9 @@ long mmu_extended_op(void *operations, u64 count, u32 *done) {
     struct mmu_extended *operation = operations;
     for (u64 i = 0; i < count; i++, operation++) {
         switch (operation->command) {
-        case 0: case 1: case 2: add_user_bits(operation->argument1 << 12, (int)operation->command + 1); break; // pin L1-L3
+        case 0: case 1: case 2: // pin L1-L3: entries written since boot came through here, or are a user's and have the bit
+            if (!(params.flags & 1)) add_user_bits(operation->argument1 << 12, (int)operation->command + 1);
+            break;
         case 3: pin_top_level(operation->argument1 << 12); break;
         case 4: break; // unpin
         case 5: load_kernel_table(operation->argument1 << 12); break;
