@@ -44,6 +44,7 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
         case .invalidSize(let text):
             "Cannot make an image of size \(quoted(text)): give a number with K, M, G or T "
                 + "between \(ImageSize.minimumText) and \(ImageSize.maximumText)"
+        case .notFound(ImageName.base.description): "The base image has not been prepared: run `aurora image prepare`"
         case .notFound(let name):
             "No image named \(name): `aurora image ls` shows what there is, `aurora image build \(name) --packages ...` makes it"
         case .noKernel: "No kernel has been prepared: run `aurora image prepare`"

@@ -60,6 +60,7 @@ import Testing
         #expect { try fixture.images().open(try ImageName("nope")) } throws: {
             "\($0)" == "No image named nope: `aurora image ls` shows what there is, `aurora image build nope --packages ...` makes it"
         }
+        #expect { try fixture.images().open(.base) } throws: { "\($0)".contains("run `aurora image prepare`") }
         #expect(try fixture.images().list().isEmpty)
     }
 
