@@ -84,14 +84,12 @@ struct ObjectListing {
 
     private func printInterprocess() {
         for object in report.sysvObjects {
-            Swift.print(
-                "sysv \(object.kind)  key \(object.key)  id \(object.identifier)  \(object.bytes) bytes  count \(object.count)  user \(object.user)"
-            )
+            let size = "\(object.bytes) bytes  count \(object.count)"
+            Swift.print("sysv \(object.kind)  key \(object.key)  id \(object.identifier)  \(size)  user \(object.user)")
         }
         for object in report.namedObjects {
-            Swift.print(
-                "posix \(object.kind)  \(Table.printable(object.name.string, charactersMax: 100))  \(object.bytes) bytes  user \(object.user)"
-            )
+            let name = Table.printable(object.name.string, charactersMax: 100)
+            Swift.print("posix \(object.kind)  \(name)  \(object.bytes) bytes  user \(object.user)")
         }
     }
 }
