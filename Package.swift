@@ -66,7 +66,7 @@ let package = Package(
 
 // Fuzzers exist only with AURORA_FUZZ=1 (scripts/fuzz): the code they drive is built with their instrumentation.
 if Context.environment["AURORA_FUZZ"] != nil {
-    let instrumented = ["Linux", "AuroraVMM", "Images"]
+    let instrumented = ["Linux", "AuroraVMM", "Images", "AgentProtocol", "GuestAgentCore"]
     for target in package.targets where instrumented.contains(target.name) {
         target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
     }
@@ -74,6 +74,7 @@ if Context.environment["AURORA_FUZZ"] != nil {
     let fuzzers: [(name: String, drives: [Target.Dependency])] = [
         ("FuzzDevices", ["AuroraVMM", "Linux", "CLinux"]),
         ("FuzzFiles", ["Images", "AuroraVMM", "CLinux"]),
+        ("FuzzAgent", ["AgentProtocol", "GuestAgentCore", "CLinux"]),
     ]
     for (name, drives) in fuzzers {
         package.targets.append(

@@ -6,6 +6,7 @@ import Linux
 enum BootFiles {
     private static let moduleBytesMax = 64 << 20
     private static let modulesMax = 256
+    private static let onDemandModules = ["unix_diag.ko"]
 
     /// The agent as /init, and the modules with their load order.
     ///
@@ -23,6 +24,10 @@ enum BootFiles {
             archive.addFile("modules/list", names.map { $0 + "\n" }.joined().utf8)
             for name in names where !name.contains("/") {
                 archive.addFile("modules/\(name)", withoutSignature(try read("\(modulesDirectory)/\(name)")))
+            }
+            // Not loaded at boot: the agent loads it when it is first asked which UNIX sockets belong together.
+            for name in onDemandModules where !names.contains(where: { $0 == name }) {
+                if let module = try? read("\(modulesDirectory)/\(name)") { archive.addFile("modules/\(name)", withoutSignature(module)) }
             }
         }
         return archive.finished()

@@ -2,6 +2,11 @@ import CAgent
 
 /// Everything the agent knows, and its one thread of control.
 final class Agent {
+    /// The most descriptors of the agent, and what programs may raise their limit to (the limits of systemd).
+    static let descriptorsMax: UInt64 = 524_288
+    /// The limit that programs start with: some walk over all numbers below it.
+    static let programDescriptorsMax: UInt64 = 1_024
+
     let options: Options
     let loop: EventLoop
     var console = Console()
@@ -10,6 +15,8 @@ final class Agent {
     var sessions: [Session] = []
     var connectionCount = 0
     var shutdown: Shutdown?
+    /// The module `unix_diag`, open and not loaded yet, or -1.
+    var socketDiagnostics: Int32 = -1
     /// One buffer for all reads: the agent has one thread, and no read is kept in it across events.
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: AgentLimits.framePayloadBytesMax, alignment: 16)
 
@@ -31,6 +38,7 @@ final class Agent {
             report("cannot watch signals", signals)
         }
         protectFromMemoryShortage()
+        _ = sys_limit_descriptors(Agent.descriptorsMax, Agent.descriptorsMax)
         listen()
     }
 

@@ -46,6 +46,21 @@ enum Boot {
             // The initramfs lives in memory: what is loaded is not needed again.
             _ = withCString(path) { sys_unlink($0) }
         }
+        // The file goes with the initramfs, so the agent keeps it open until somebody asks for what it offers.
+        let opened = sys_open("/modules/unix_diag.ko", O_RDONLY, 0)
+        if opened >= 0 {
+            agent.socketDiagnostics = Int32(truncatingIfNeeded: opened)
+            _ = sys_unlink("/modules/unix_diag.ko")
+        }
+    }
+
+    /// Loads the module behind UNIX socket diagnostics, once.
+    static func loadSocketDiagnostics(_ agent: Agent) {
+        guard agent.socketDiagnostics >= 0 else { return }
+        let result = sys_finit_module(agent.socketDiagnostics, "")
+        if result < 0 && result != -Int(EEXIST) { agent.console.say("cannot load module unix_diag: error " + Text.decimal(-result)) }
+        _ = sys_close(agent.socketDiagnostics)
+        agent.socketDiagnostics = -1
     }
 
     private static func load(_ path: Text, _ parameters: Text) -> Int {

@@ -66,7 +66,9 @@ extension Connection {
     }
 
     private func serveObjects(_ message: Frame, _ agent: Agent) throws(ProtocolFault) {
-        let report = ObjectCollector.collect(try ObjectsRequest(payload: message.payload)).encoded
+        let request = try ObjectsRequest(payload: message.payload)
+        if request.sections & ObjectsRequest.descriptors != 0 { Boot.loadSocketDiagnostics(agent) }
+        let report = ObjectCollector.collect(request).encoded
         guard report.count <= AgentLimits.replyBytesMax else {
             return fail(message.request, Failure(.limit, "the object report is too long"), agent)
         }

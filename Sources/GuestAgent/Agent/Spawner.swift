@@ -109,6 +109,7 @@ struct ChildPlan {
             if taken < 0 { fail(.session, taken, report) }
         }
         _ = Files.write("/proc/self/oom_score_adj", "0", create: false)
+        _ = sys_limit_descriptors(Agent.programDescriptorsMax, Agent.descriptorsMax)
         becomeUser(report)
         // After the change of user, so that its permissions decide.
         let entered = withCString(directory) { sys_chdir($0) }

@@ -3,6 +3,8 @@ import CAgent
 /// The standard streams of a program about to start: the child's ends and the agent's ends.
 struct Streams: ~Copyable {
     private static let terminalGroup: UInt32 = 5
+    /// Roomier than the kernel's 64 KiB: on one processor, a program then fills whole frames before the agent runs.
+    private static let outputPipeBytes: Int32 = 262_144
 
     private let childInput: Descriptor
     private let childOutput: Descriptor
@@ -29,6 +31,7 @@ struct Streams: ~Copyable {
 
     private static func pipes(wantsInput: Bool) throws(Failure) -> Streams {
         let out = try Pipe()
+        out.enlarge(outputPipeBytes)
         let err = try Pipe()
         let standard = [ChildStream(out.releaseReading(), .stdout), ChildStream(err.releaseReading(), .stderr)]
         guard wantsInput else {
@@ -85,6 +88,9 @@ private final class Pipe {
         writing = Descriptor(ends.1)
         _ = try Streams.checked(result, "pipe")
     }
+
+    /// Asks for a larger buffer; the kernel may refuse, and the pipe works all the same.
+    func enlarge(_ bytes: Int32) { _ = sys_set_pipe_size(writing.number, bytes) }
 
     /// Gives the reading end away, non-blocking for the agent, blocking for a program.
     func releaseReading(blocking: Bool = false) -> Int32 {

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -53,6 +54,7 @@ static inline long sys_dup2(int from, int to) { SYS_RESULT(dup2(from, to)); }
 static inline long sys_raise_descriptor(int fd, int minimum) { SYS_RESULT(fcntl(fd, F_DUPFD_CLOEXEC, minimum)); }
 static inline long sys_set_nonblocking(int fd) { SYS_RESULT(fcntl(fd, F_SETFL, O_NONBLOCK)); }
 static inline long sys_pipe(int *ends) { SYS_RESULT(pipe2(ends, O_CLOEXEC)); }
+static inline long sys_set_pipe_size(int fd, int bytes) { SYS_RESULT(fcntl(fd, F_SETPIPE_SZ, bytes)); }
 static inline long sys_mkdir(const char *path, unsigned int mode) { SYS_RESULT(mkdir(path, mode)); }
 static inline long sys_unlink(const char *path) { SYS_RESULT(unlink(path)); }
 static inline long sys_symlink(const char *target, const char *path) { SYS_RESULT(symlink(target, path)); }
@@ -182,6 +184,10 @@ static inline void sys_default_signals(void) {
     for (int number = 1; number < 65; number++) syscall(SYS_rt_sigaction, number, action, NULL, sizeof action[0]);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+static inline long sys_limit_descriptors(uint64_t soft, uint64_t hard) {
+    struct rlimit limit = {soft, hard};
+    SYS_RESULT(setrlimit(RLIMIT_NOFILE, &limit));
 }
 _Noreturn static inline void sys_exit(int code) { _exit(code); }
 static inline int sys_getpid(void) { return getpid(); }

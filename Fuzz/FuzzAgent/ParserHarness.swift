@@ -1,0 +1,35 @@
+import AgentProtocol
+import GuestAgentCore
+
+/// Reads bytes as each text or datagram of a kernel that the agent knows.
+enum ParserHarness {
+    private static let limit = 64
+
+    /// Gives the bytes to one parser.
+    static func readKernelText(_ which: UInt8, _ bytes: [UInt8]) {
+        switch which % 10 {
+        case 0: _ = ProcessParser.parseStat(bytes)
+        case 1: _ = ProcessParser.parseIdentity(status: bytes)
+        case 2:
+            for kind in DescriptorObject.Kind.allCases {
+                var object = DescriptorObject()
+                object.kind = kind
+                DescriptorParser.parseInfo(bytes, into: &object)
+            }
+        case 3: _ = SocketParser.parseUnix(bytes, limit: limit)
+        case 4: _ = SocketParser.parseInternet(bytes, .tcp6, limit: limit)
+        case 5: _ = MappingParser.parse(bytes, process: 1, limit: limit)
+        case 6: for kind in SysVObject.Kind.allCases { _ = InterprocessParser.parseSysV(bytes, kind, limit: limit) }
+        case 7:
+            var sockets: [UnixSocketObject] = []
+            _ = SocketDiagnostics.parse(bytes, into: &sockets, limit: limit)
+        case 8: _ = Accounts.resolve(Text(bytes.prefix(8)), passwd: bytes, group: bytes)
+        default:
+            let line = KernelCommandLine(bytes)
+            _ = line.value(of: "aurora.root")
+            _ = line.moduleParameters("aurora")
+            _ = DescriptorParser.kind(link: Text(bytes), mode: 0o020000)
+            _ = AddressFormat.text(Array(bytes.prefix(16)))
+        }
+    }
+}
