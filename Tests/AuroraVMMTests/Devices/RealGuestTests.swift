@@ -77,8 +77,10 @@ private final class RealGuest {
         #expect(try guest.shell("cat /sys/block/vda/serial") == "aurora-0")
         #expect(try guest.shell("cat /sys/class/misc/hw_random/rng_current") == "virtio_rng.0\n")
         #expect(try guest.shell("head -c 1000 /dev/hwrng | wc -c") == "1000\n")
-        let script =
-            "head -c 30000000 /dev/urandom >/var/a; cp /var/a /var/b; sync; echo 3 >/proc/sys/vm/drop_caches; cmp /var/a /var/b; rm /var/a; fstrim / || true"
+        let script = """
+            head -c 30000000 /dev/urandom >/var/a; cp /var/a /var/b; sync; echo 3 >/proc/sys/vm/drop_caches
+            cmp /var/a /var/b; rm /var/a; fstrim / || true
+            """
         #expect(try guest.shell(script) == "")
         let big = try guest.shell("head -c 3000000 /dev/zero | tr '\\0' x")
         #expect(big.utf8.count == 3_000_000)
