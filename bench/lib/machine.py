@@ -88,7 +88,8 @@ class Bench:
             checks = json.loads(self.output([self.aurora, "doctor", "--format", "json"], check=False))
         except (ValueError, Failure):
             return "unknown: aurora doctor gives no JSON"
-        return str(find(checks, "kvm") or "unknown")
+        found = [check.get("found") for check in checks if check.get("what") == "KVM"]
+        return found[0] if found else "unknown"
 
     def run(self, command, **options):
         """Runs to the end; a failure carries the last words of the program."""
@@ -157,10 +158,14 @@ class Bench:
 
     def process_id(self, group):
         """The VMM process of a group."""
-        found = find(json.loads(self.output([self.aurora, "inspect", group])), "pid")
+        found = self.status(group).get("processID")
         if not found:
             raise Failure(f"aurora inspect {group} names no process")
         return int(found)
+
+    def status(self, group):
+        """What `aurora inspect` says of a group's state."""
+        return json.loads(self.output([self.aurora, "inspect", group]))[0]["status"]
 
     def remove(self, group):
         """Ends and forgets a group."""
@@ -176,18 +181,3 @@ class Bench:
             process.kill()
             process.wait()
         shutil.rmtree(self.work / "scratch", ignore_errors=True)
-
-
-def find(value, key):
-    """The first value of a key anywhere in JSON."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name.lower() == key.lower():
-                return inner
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            found = find(inner, key)
-            if found is not None:
-                return found
-    return None

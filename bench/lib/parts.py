@@ -13,11 +13,12 @@ from .report import progress, summary
 def start(bench, report):
     """Start of a group until its agent answers, and a whole `aurora run -- true`."""
     bench.image()
-    detached, whole, host = [], [], []
+    answers, detached, whole, host = [], [], [], []
     for index in range(bench.rounds(20)):
         begin = time.monotonic()
         group = bench.group(f"start{index}")
         detached.append((time.monotonic() - begin) * 1e3)
+        answers.append(bench.status(group)["startMilliseconds"])
         bench.remove(group)
         begin = time.monotonic()
         bench.run([bench.aurora, "run", "--rm", "--image", bench.image(), "--memory", "256M", "--", "/bin/true"])
@@ -25,6 +26,7 @@ def start(bench, report):
         begin = time.monotonic()
         subprocess.run(["/bin/true"], check=True)
         host.append((time.monotonic() - begin) * 1e3)
+    report.add("start", "agent_answers", "ms", summary(answers), what="start of the VMM process until the program runs, as inspect says")
     report.add("start", "run_detached", "ms", summary(detached), what="aurora run -d: until the agent has started the program")
     report.add("start", "run_true", "ms", summary(whole), summary(host), what="aurora run --rm -- /bin/true, against fork and exec of it")
 
