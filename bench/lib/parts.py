@@ -192,26 +192,25 @@ def size_in_bytes(text):
 
 
 def vmm_memory(process, guest_bytes):
-    """Resident and private bytes of a process, without mappings as large as half the guest's memory."""
-    resident = private = 0
-    size = kept_resident = kept_private = 0
+    """Resident and private bytes of a process without the guest's memory.
+
+    The guest's memory is a run of adjacent mappings (the kernel's file is mapped into the middle of it): runs that are as large
+    as half of it are left out.
+    """
+    runs = []
     with open(f"/proc/{process}/smaps", encoding="ascii", errors="replace") as lines:
-        for line in [*lines, "0-0 end\n"]:
-            key, _, rest = line.partition(":")
-            if not rest.strip().endswith("kB"):
-                if "-" in key.split(" ")[0] and size * 1024 < guest_bytes // 2:
-                    resident += kept_resident
-                    private += kept_private
-                if "-" in key.split(" ")[0]:
-                    size = kept_resident = kept_private = 0
-                continue
-            kilobytes = int(rest.split()[0])
-            if key == "Size":
-                size = kilobytes
-            elif key == "Rss":
-                kept_resident = kilobytes
-            elif key in ("Private_Clean", "Private_Dirty"):
-                kept_private += kilobytes
-    if resident == 0:
+        for line in lines:
+            words = line.split()
+            if not words[0].endswith(":"):
+                start, end = (int(address, 16) for address in words[0].split("-"))
+                if not runs or runs[-1]["end"] != start:
+                    runs.append(dict(start=start, end=end, resident=0, private=0))
+                runs[-1]["end"] = end
+            elif words[0] == "Rss:":
+                runs[-1]["resident"] += int(words[1]) * 1024
+            elif words[0] in ("Private_Clean:", "Private_Dirty:"):
+                runs[-1]["private"] += int(words[1]) * 1024
+    own = [run for run in runs if run["end"] - run["start"] < guest_bytes // 2]
+    if not own:
         raise Failure(f"/proc/{process}/smaps shows no memory: has the process ended? (uid {os.getuid()})")
-    return resident * 1024, private * 1024
+    return sum(run["resident"] for run in own), sum(run["private"] for run in own)
