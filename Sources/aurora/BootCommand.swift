@@ -1,6 +1,6 @@
 public import ArgumentParser
 public import AuroraVMM
-import Foundation
+import CLinux
 import Linux
 
 /// Boots a kernel without a group, its console on the terminal: for those who work on the machine itself.
@@ -24,38 +24,46 @@ struct BootCommand: ParsableCommand {
         configuration.mode = mode
         configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
         configuration.vsockSocketPath = vsock
-        configuration.consoleLog = { FileHandle.standardOutput.write(Data($0)) }
-        let start = Date()
+        configuration.consoleLog = { _ = clinux_write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        let start = clinux_clock_ns(CLOCK_MONOTONIC)
         let machine = try Machine(configuration)
-        note("made in \(Date().timeIntervalSince(start) * 1000) ms")
+        note("made in \(milliseconds(since: start)) ms")
         machine.resume()
-        if let profile { Foundation.Thread.detachNewThread { sample(machine, profile) } }
+        let sampler = try profile.map { path in try Thread(name: "sampler") { @Sendable in sample(machine, path) } }
         Task { await reportAgent(machine, start) }
         while machine.end == nil { usleep(10_000) }
-        note("ended: \(machine.end.map { "\($0)" } ?? "?") after \(Date().timeIntervalSince(start)) s")
+        sampler?.join()
+        note("ended: \(machine.end.map { "\($0)" } ?? "?") after \(milliseconds(since: start)) ms")
     }
 }
 
 extension GuestMode: ExpressibleByArgument {}
 
+/// Milliseconds since a time of the monotonic clock in nanoseconds.
+private func milliseconds(since start: Int64) -> Double { Double(clinux_clock_ns(CLOCK_MONOTONIC) - start) / 1e6 }
+
 /// Writes one instruction pointer a line until the machine ends.
 @Sendable private func sample(_ machine: Machine, _ path: String) {
-    var lines = ""
+    guard let file = try? OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644) else { return }
     while machine.end == nil, let address = try? machine.instructionPointer() {
-        lines += String(address, radix: 16) + "\n"
+        write(String(address, radix: 16) + "\n", to: file.rawValue)
         usleep(1000)
-        try? lines.write(toFile: path, atomically: false, encoding: .utf8)
     }
 }
 
 /// Writes a line at once, between the guest's own.
-private func note(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+private func note(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+
+private func write(_ text: String, to descriptor: Int32) {
+    let bytes = Array(text.utf8)
+    _ = clinux_write(descriptor, bytes, bytes.count)
+}
 
 /// Says when the agent takes its first connection.
-@Sendable private func reportAgent(_ machine: Machine, _ start: Date) async {
+@Sendable private func reportAgent(_ machine: Machine, _ start: Int64) async {
     while machine.end == nil {
         if let agent = try? await machine.connectVsock(port: 1024) {
-            note("agent accepts after \(Date().timeIntervalSince(start) * 1000) ms, descriptor \(agent.rawValue)")
+            note("agent accepts after \(milliseconds(since: start)) ms, descriptor \(agent.rawValue)")
             return
         }
         usleep(2000)
