@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
-/// What can be said without a guest. Needs the built command, no /dev/kvm.
+/// What can be said without a guest.
+///
+/// Needs the built command, no /dev/kvm.
 @Suite(.enabled(if: FileManager.default.isExecutableFile(atPath: Command.path), "the command is not built"), .timeLimit(.minutes(2)))
 struct UsageTests {
     let aurora: Command

@@ -49,6 +49,11 @@ import Testing
         #expect(Checks.undocumented(source(text)).map(\.line) == [4])
     }
 
+    @Test func foundationIsFound() {
+        let text = "import FoundationEssentials\ninternal import Foundation\n// import Foundation\n"
+        #expect(Checks.foundation(source(text)).map(\.line) == [2])
+    }
+
     @Test func workplacePathsAreFound() {
         #expect(Checks.forbiddenWords(source("a\nb /wo" + "rk/x")).map(\.line) == [2])
     }

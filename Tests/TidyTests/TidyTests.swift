@@ -20,6 +20,7 @@ import Testing
     @Test func nothingNamesTheWorkplace() { check(Checks.forbiddenWords) }
     @Test func sourcesDoNotTrap() { check(Checks.traps) }
     @Test func publicDeclarationsAreDocumented() { check(Checks.undocumented) }
+    @Test func foundationStaysOutside() { check(Checks.foundation) }
     @Test func linksLeadSomewhere() { check(Checks.deadLinks) }
     @Test func scriptsStopAtErrors() { check(Checks.scriptsStopAtErrors) }
 
