@@ -3,7 +3,9 @@ import Foundation
 import Linux
 import Testing
 
-/// The commands with real guests. Each test is a group or two; they share two processors, so they run one after the other.
+/// The commands with real guests.
+///
+/// Each test is a group or two; they share two processors, so they run one after the other.
 @Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(5)))
 struct GuestTests {
     let aurora: Command
