@@ -11,9 +11,9 @@
 #define DIRECT_BASE 0xffff838000000000 // slot 263: all of RAM
 #define M2P_BASE 0xffff840000000000 // slot 264: machine-to-physical table
 
-// Offsets from SHIM_BASE, one page each unless said otherwise.
+// Offsets from SHIM_BASE: a page in the shim's own large page, and the large page after it.
 #define SHARED_INFO_OFFSET 0x30000
-#define LAPIC_OFFSET 0x31000
+#define LAPIC_OFFSET 0x200000
 
 // Ring-3 selectors as Linux knows them, and the flat ones that Xen reports for kernel frames (RPL 0 = kernel).
 #define USER_CS 0x33

@@ -10,10 +10,8 @@ enum ShimLayout {
     /// Virtual address of the shim (L4 slot 262).
     static let virtualBase: UInt64 = 0xffff_8300_0000_0000
     static let sharedInfo = 0x30000
-    static let apicPage = 0x31000
     static let shimL3 = 0x40000
     static let shimL2 = 0x41000
-    static let shimL1 = 0x42000
     static let directL3 = 0x50000
     static let m2pL3 = 0x51000
     static let m2pL2 = 0x52000

@@ -64,18 +64,13 @@ struct ShimSlot {
     }
 
     private func buildPageTables(memoryBytes: Int) {
-        // The image and the shared info page; data pages do not execute.
+        // The image and the shared info page, and the APIC, by large pages: KVM walks these tables in software for every
+        // instruction it emulates and every frame it pushes, and a level less saves it a read.
         store(ShimSlot.physical(ShimLayout.shimL2) | ShimSlot.present, at: ShimLayout.shimL3)
-        store(ShimSlot.physical(ShimLayout.shimL1) | ShimSlot.present, at: ShimLayout.shimL2)
-        let textPages = ShimImage.offset(image.cpu) / pageBytes
-        for page in 0...(ShimLayout.sharedInfo / pageBytes) {
-            store(
-                ShimSlot.physical(page * pageBytes) | ShimSlot.present | (page < textPages ? 0 : ShimSlot.noExecute),
-                at: ShimLayout.shimL1 + page * 8)
-        }
+        store(ShimSlot.physical(0) | ShimSlot.present | ShimSlot.large, at: ShimLayout.shimL2)
         store(
-            ShimLayout.apicAddress.rawValue | ShimSlot.present | ShimSlot.uncached | ShimSlot.noExecute,
-            at: ShimLayout.shimL1 + ShimLayout.apicPage / pageBytes * 8)
+            ShimLayout.apicAddress.rawValue | ShimSlot.present | ShimSlot.large | ShimSlot.uncached | ShimSlot.noExecute,
+            at: ShimLayout.shimL2 + 8)
         let largePages = (memoryBytes + ShimLayout.largePage - 1) / ShimLayout.largePage
         for page in 0..<largePages {
             store(
