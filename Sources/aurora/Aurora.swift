@@ -15,7 +15,7 @@ struct Aurora: ParsableCommand {
                     KillCommand.self, PauseCommand.self, ResumeCommand.self, RmCommand.self, InspectCommand.self,
                 ]),
             CommandGroup(name: "Images:", subcommands: [ImageCommand.self]),
-            CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self]),
+            CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self, MachineCommand.self]),
         ])
 
     /// Runs a command; its failures are told as `error: what: why`, with the exit code of container tools.

@@ -14,7 +14,8 @@ struct EarlySerialPort {
     /// Both the holding and the shift register are empty.
     private static let ready: UInt8 = 0x60
     private static let divisorLatch: UInt8 = 0x80
-    private var lineControl: UInt8 = 0
+    /// The register that chooses what the others mean.
+    var lineControl: UInt8 = 0
 
     /// What the guest reads at a port of `ports`.
     func read(_ port: UInt16) -> UInt8 {

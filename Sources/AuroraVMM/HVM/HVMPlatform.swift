@@ -13,7 +13,7 @@ final class HVMPlatform: Platform, @unchecked Sendable {
 
     private let memoryBytes: Int
     private let console: ConsoleLog
-    private var serial = EarlySerialPort()
+    var serial = EarlySerialPort()
 
     /// What a port beyond the known ones does is not worth an end: a PC's kernel probes many.
     private enum KeyboardController {

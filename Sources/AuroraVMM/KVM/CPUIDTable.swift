@@ -1,7 +1,7 @@
 internal import CLinux
 
 /// A `kvm_cpuid2`: the CPUID leaves of a vCPU, in the kernel's layout (a header of 8 bytes, 40 bytes an entry).
-struct CPUIDTable: Sendable, Equatable {
+struct CPUIDTable: Sendable, Hashable {
     static let entriesMax = 256
     private static let headerBytes = 8
     private static let entryBytes = 40
@@ -12,6 +12,21 @@ struct CPUIDTable: Sendable, Equatable {
         storage = [UInt32](repeating: 0, count: (CPUIDTable.headerBytes + capacity * CPUIDTable.entryBytes) / 4)
         storage[0] = UInt32(capacity)
     }
+
+    /// A table from its bytes; nil when they are none: too many entries, or not as many as it says.
+    init?(_ bytes: [UInt8]) {
+        let entries = (bytes.count - CPUIDTable.headerBytes) / CPUIDTable.entryBytes
+        guard bytes.count >= CPUIDTable.headerBytes, entries <= CPUIDTable.entriesMax,
+            bytes.count == CPUIDTable.headerBytes + entries * CPUIDTable.entryBytes
+        else { return nil }
+        storage = bytes.withUnsafeBytes { buffer in
+            stride(from: 0, to: buffer.count, by: 4).map { UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: $0, as: UInt32.self)) }
+        }
+        guard storage[0] == UInt32(entries) else { return nil }
+    }
+
+    /// The header and the entries in use.
+    var bytes: [UInt8] { storage.withUnsafeBytes { Array($0.prefix(CPUIDTable.headerBytes + count * CPUIDTable.entryBytes)) } }
 
     /// The kernel's view of the table.
     mutating func withUnsafeBytes<Result>(_ body: (UnsafeMutableRawBufferPointer) -> Result) -> Result {

@@ -8,11 +8,21 @@ import Synchronization
 /// field that others write, `immediate_exit`, is an atomic byte.
 final class VirtualCPU: @unchecked Sendable {
     let descriptor: OwnedDescriptor
+    /// Bytes of `KVM_GET_XSAVE2`: what the host's registers need.
+    let extendedRegisterBytes: Int
+    /// The table of `setCPUID`, which comes before the vCPU runs.
+    private(set) var cpuid = CPUIDTable(capacity: 0)
     private let mapping: Mapping
     /// Bytes of the run page and what follows it.
     var runBytes: Int { mapping.count }
 
-    init(descriptor: consuming OwnedDescriptor, runBytes: Int) throws(MachineError) {
+    /// Bytes of `KVM_GET_XSAVE`, which hosts without AMX also use.
+    static let legacyXSAVEBytes = 4096
+    /// More than any processor needs today.
+    static let xsaveBytesMax = 64 << 10
+
+    init(descriptor: consuming OwnedDescriptor, runBytes: Int, extendedRegisterBytes: Int) throws(MachineError) {
+        self.extendedRegisterBytes = min(max(extendedRegisterBytes, VirtualCPU.legacyXSAVEBytes), VirtualCPU.xsaveBytesMax)
         do throws(SystemError) {
             mapping = try Mapping.file(descriptor, count: runBytes, shared: true, what: "the run page of a vCPU")
         } catch {
@@ -75,6 +85,7 @@ final class VirtualCPU: @unchecked Sendable {
         try machineCall("write the CPUID table of", "a vCPU") {
             table.withUnsafeBytes { clinux_ioctl(number, CKVM_SET_CPUID2, UInt(bitPattern: $0.baseAddress)) }
         }
+        cpuid = table
     }
 
     /// The TSC's frequency, in kHz.

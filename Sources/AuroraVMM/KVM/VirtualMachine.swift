@@ -50,7 +50,9 @@ final class VirtualMachine: Sendable {
     func createVirtualCPU(_ index: Int) throws(MachineError) -> VirtualCPU {
         let number = descriptor.rawValue
         let cpu = try machineCall("create a vCPU of", "the machine") { clinux_ioctl(number, CKVM_CREATE_VCPU, UInt(index)) }
-        return try VirtualCPU(descriptor: OwnedDescriptor(adopting: Int32(cpu)), runBytes: system.runBytes)
+        let xsaveBytes = max(0, clinux_ioctl(number, CKVM_CHECK_EXTENSION, UInt(KVM_CAP_XSAVE2)))
+        return try VirtualCPU(
+            descriptor: OwnedDescriptor(adopting: Int32(cpu)), runBytes: system.runBytes, extendedRegisterBytes: xsaveBytes)
     }
 
     /// Makes a guest's write to `address` signal `event` without an exit (`KVM_IOEVENTFD`).

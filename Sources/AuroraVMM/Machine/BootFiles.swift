@@ -10,13 +10,16 @@ enum BootFiles {
 
     /// The agent as /init, and the modules with their load order.
     ///
+    /// - Parameter program: a program that takes the agent's place; nil: the agent.
     /// - Throws: `MachineError.configuration` for a module that cannot be read.
-    static func initramfs(modulesDirectory: String?, without unused: Set<String>) throws(MachineError) -> [UInt8] {
+    static func initramfs(
+        modulesDirectory: String?, without unused: Set<String>, program: [UInt8]? = nil
+    ) throws(MachineError) -> [UInt8] {
         let agent = UnsafeRawBufferPointer(start: aurora_agent_bytes(), count: Int(aurora_agent_count()))
         var archive = Initramfs(capacity: 8 << 20)
         for directory in ["dev", "proc", "sys", "modules"] { archive.addDirectory(directory) }
         archive.addDevice("dev/console", major: 5, minor: 1)
-        archive.addFile("init", agent, executable: true)
+        if let program { archive.addFile("init", program, executable: true) } else { archive.addFile("init", agent, executable: true) }
         if let modulesDirectory {
             let list = try read("\(modulesDirectory)/list")
             let names = String(decoding: list, as: UTF8.self).split(whereSeparator: \.isNewline).filter { !unused.contains(String($0)) }

@@ -143,6 +143,9 @@ final class DeviceBoard: @unchecked Sendable {
 
     private var isQuiet = false
 
+    /// Whether no device changes the guest.
+    var isAtRest: Bool { isQuiet }
+
     func quiesce() {
         guard !isQuiet else { return }
         isQuiet = true

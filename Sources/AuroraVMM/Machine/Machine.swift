@@ -19,53 +19,47 @@ public final class Machine: Sendable {
     let platform: any Platform & Sendable
     let virtualMachine: VirtualMachine
     let devices: DeviceBoard
-    private let runner: VCPURunner
+    let runner: VCPURunner
     private let ending: MachineEnding
 
     /// Makes the machine and loads the kernel; nothing runs yet.
     ///
     /// - Throws: `MachineError` saying what is missing or wrong.
-    public init(_ configuration: MachineConfiguration) throws(MachineError) {
+    public convenience init(_ configuration: MachineConfiguration) throws(MachineError) {
         let configuration = try configuration.checked()
         let kernel = try KernelImage(path: configuration.kernelPath)
         let system = try KVMSystem()
-        if let mode = configuration.mode { self.mode = mode } else { mode = try KVMKind.probe(system).preferredMode }
-        console = ConsoleLog(sink: configuration.consoleLog)
-        platform = try Machine.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
-        virtualMachine = try system.createVirtualMachine()
-        memory = GuestMemory(regions: try platform.memoryRegions)
-        for (index, region) in memory.regions.enumerated() {
-            try virtualMachine.setMemory(slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count)
-        }
-        devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
-        try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
-        try virtualMachine.createInterruptController()
-        try platform.prepareProcessors(of: virtualMachine)
-        let cpu = try virtualMachine.createVirtualCPU(0)
-        try platform.routeInterrupts(of: virtualMachine, devices: devices.addresses.count)
-        try devices.connect(to: virtualMachine)
+        var mode = configuration.mode
+        if mode == nil { mode = try KVMKind.probe(system).preferredMode }
+        let parts = try MachineParts(configuration, mode: mode ?? .pv, system: system, memory: nil)
         let contents = BootContents(
             kernel: kernel,
-            initramfs: try BootFiles.initramfs(modulesDirectory: configuration.modulesDirectory, without: platform.modulesUnused),
-            commandLine: BootFiles.commandLine(configuration, platform: platform.kernelWords(devices.addresses)),
-            windows: devices.addresses)
-        try platform.boot(contents, memory: memory, cpu: cpu, cpuid: try system.supportedCPUID())
+            initramfs: try BootFiles.initramfs(
+                modulesDirectory: configuration.modulesDirectory, without: parts.platform.modulesUnused,
+                program: configuration.initialProgram),
+            commandLine: BootFiles.commandLine(configuration, platform: parts.platform.kernelWords(parts.devices.addresses)),
+            windows: parts.devices.addresses)
+        try parts.platform.boot(contents, memory: parts.memory, cpu: parts.cpu, cpuid: try system.supportedCPUID())
+        try self.init(parts)
+    }
+
+    /// Makes a machine of parts that are ready to run, paused.
+    ///
+    /// - Throws: `MachineError.system` when there is no thread to be had.
+    init(_ parts: MachineParts) throws(MachineError) {
+        mode = parts.mode
+        console = parts.console
+        platform = parts.platform
+        virtualMachine = parts.virtualMachine
+        memory = parts.memory
+        devices = parts.devices
         let ending = MachineEnding()
         self.ending = ending
         let handler = ExitHandler(platform: platform, memory: memory, devices: devices, console: console)
-        runner = try VCPURunner(cpu: cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
+        runner = try VCPURunner(cpu: parts.cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
     }
 
     deinit { stop() }
-
-    private static func makePlatform(_ mode: GuestMode, memoryBytes: Int, console: ConsoleLog) throws(MachineError) -> any Platform
-        & Sendable
-    {
-        switch mode {
-        case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
-        case .hvm: HVMPlatform(memoryBytes: memoryBytes, console: console)
-        }
-    }
 
     /// Starts or continues the guest.
     public func resume() {
@@ -78,6 +72,9 @@ public final class Machine: Sendable {
         runner.pause()
         devices.quiesce()
     }
+
+    /// Whether nothing changes the guest until `resume()`.
+    public var isPaused: Bool { runner.isParked && devices.isAtRest }
 
     /// Connects to a vsock port of the guest.
     ///

@@ -59,6 +59,8 @@ public struct MachineConfiguration: Sendable {
     public var vsockSocketPath: String?
     /// Receives everything the guest prints on its console, on the printing thread.
     public var consoleLog: (@Sendable (UnsafeRawBufferPointer) -> Void)?
+    /// A static program that takes the agent's place as the guest's first; nil: the agent.
+    package var initialProgram: [UInt8]?
 
     /// The least memory a guest boots with: the kernel itself needs most of it.
     public static let memoryBytesMin = 64 << 20

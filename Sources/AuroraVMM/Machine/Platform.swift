@@ -28,6 +28,16 @@ protocol Platform: AnyObject {
     func routeInterrupts(of machine: VirtualMachine, devices: Int) throws(MachineError)
     /// Fills memory and registers for a boot.
     func boot(_ boot: BootContents, memory: GuestMemory, cpu: VirtualCPU, cpuid: CPUIDTable) throws(MachineError)
+    /// Uses these regions instead of the ones of `memoryRegions`, whose places and sizes they have.
+    ///
+    /// - Throws: `MachineError.state` for contents that cannot be this platform's.
+    func adopt(_ regions: [GuestMemory.Region]) throws(MachineError)
+    /// What a checkpoint must hold beyond memory, vCPU and interrupt controllers. The vCPU is parked.
+    func save(_ machine: VirtualMachine) throws(MachineError) -> PlatformState
+    /// Takes a saved state, as hostile as a guest, after memory and vCPU.
+    ///
+    /// - Throws: `MachineError.state`.
+    func load(_ state: PlatformState, machine: VirtualMachine, memory: GuestMemory, cpu: VirtualCPU) throws(MachineError)
     /// Serves the port access that the vCPU left the guest for.
     func handlePort(_ cpu: VirtualCPU, memory: GuestMemory) -> ExitAction
 }

@@ -12,7 +12,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     private let image: ShimImage
     private let memoryBytes: Int
-    private let slot: ShimSlot
+    private var slot: ShimSlot
+    private var clock = GuestClock(tscKilohertz: 1, tsc: 0, systemTime: 0)
     private let console: ConsoleLog
     private var consoleRing: GuestAddress?
     private static let ringIn = 1024
@@ -89,6 +90,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     /// Writes the clock page wherever the guest reads it, and the wall clock that belongs to it.
     func setClock(_ clock: GuestClock, memory: GuestMemory) {
+        self.clock = clock
         let page = clock.page
         for (index, byte) in page.enumerated() {
             slot.store(byte, at: slot.parameter(ShimLayout.paramTime) + index)
@@ -104,6 +106,42 @@ final class PVPlatform: Platform, @unchecked Sendable {
         slot.store(UInt32(2), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock)
         slot.store(UInt32(truncatingIfNeeded: wallClock / 1_000_000_000), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock + 4)
         slot.store(UInt32(wallClock % 1_000_000_000), at: ShimLayout.sharedInfo + ShimLayout.sharedWallClock + 8)
+    }
+
+    // MARK: - State
+
+    func adopt(_ regions: [GuestMemory.Region]) throws(MachineError) {
+        guard let region = regions.first(where: { $0.start == ShimLayout.slotAddress }) else {
+            throw .state("it has no memory for the PV shim")
+        }
+        slot = ShimSlot(image: image, mapping: region.mapping)
+    }
+
+    func save(_ machine: VirtualMachine) throws(MachineError) -> PlatformState {
+        .pv(
+            PVState(
+                guestTime: clock.nanoseconds(at: clinux_rdtsc()), consoleRing: consoleRing ?? GuestAddress(0), shimCPU: slot.cpuOffset,
+                shimParameters: slot.parametersOffset, shimVersion: ShimLayout.version))
+    }
+
+    /// The shim runs on in the guest's memory, as it was saved; this program's own shim may be a newer one.
+    func load(_ state: PlatformState, machine: VirtualMachine, memory: GuestMemory, cpu: VirtualCPU) throws(MachineError) {
+        guard case .pv(let state) = state else { throw .state("it is not the state of a pv guest") }
+        guard state.shimVersion == ShimLayout.version else {
+            throw .state("its PV shim has version \(state.shimVersion), this program works with \(ShimLayout.version)")
+        }
+        let places = 0...(ShimLayout.imageBytesMax - pageBytes)
+        guard places.contains(state.shimCPU), places.contains(state.shimParameters) else {
+            throw .state("its PV shim lies outside of its memory")
+        }
+        slot.cpuOffset = state.shimCPU
+        slot.parametersOffset = state.shimParameters
+        consoleRing = state.consoleRing
+        // This host's KVM may treat interrupts in another way than the last one's: the shim finds out anew.
+        slot.store(ShimLayout.eoiProbes, at: slot.cpu(ShimLayout.cpuEOIProbes))
+        let frequency = try cpu.tscKilohertz()
+        slot.store(frequency, at: slot.parameter(ShimLayout.paramTSCKilohertz))
+        setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: state.guestTime), memory: memory)
     }
 
     // MARK: - Exits

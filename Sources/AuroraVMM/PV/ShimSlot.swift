@@ -5,6 +5,17 @@ import Linux
 struct ShimSlot {
     let image: ShimImage
     let mapping: Mapping
+    /// Where the shim in this slot keeps `struct cpu`; a restored one may be older than `image`.
+    var cpuOffset: Int
+    /// Where it keeps `struct params`.
+    var parametersOffset: Int
+
+    init(image: ShimImage, mapping: Mapping) {
+        self.image = image
+        self.mapping = mapping
+        cpuOffset = ShimImage.offset(image.cpu)
+        parametersOffset = ShimImage.offset(image.params)
+    }
 
     private static let present: UInt64 = 0x67
     private static let large: UInt64 = 0x80
@@ -32,9 +43,9 @@ struct ShimSlot {
     }
 
     /// An offset of a field of `struct params`.
-    func parameter(_ offset: Int) -> Int { ShimImage.offset(image.params) + offset }
+    func parameter(_ offset: Int) -> Int { parametersOffset + offset }
     /// An offset of a field of `struct cpu`.
-    func cpu(_ offset: Int) -> Int { ShimImage.offset(image.cpu) + offset }
+    func cpu(_ offset: Int) -> Int { cpuOffset + offset }
 
     /// Fills the slot of a new guest.
     ///

@@ -61,6 +61,12 @@ final class VCPURunner: @unchecked Sendable {
         phase.deallocate()
     }
 
+    /// Whether the vCPU is out of the guest for good or until `resume()`.
+    var isParked: Bool {
+        let current = phase.pointee.load(ordering: .acquiring)
+        return current == Phase.parked || current == Phase.ended
+    }
+
     /// Lets a parked vCPU run.
     ///
     /// No effect on one that runs or has ended.

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -115,6 +116,10 @@ static inline uint64_t clinux_rdtsc(void) {
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
+}
+// One if the processor has the leaf, else zero; the registers are eax, ebx, ecx, edx.
+static inline int clinux_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *registers) {
+    return __get_cpuid_count(leaf, subleaf, registers, registers + 1, registers + 2, registers + 3);
 }
 static inline int64_t clinux_clock_ns(int clock) {
     struct timespec now;

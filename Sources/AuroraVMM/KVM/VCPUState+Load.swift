@@ -1,0 +1,102 @@
+internal import CLinux
+import Linux
+
+extension VirtualCPU {
+    /// Gives a new vCPU a saved state, which is as hostile as a guest: sizes are checked here, values by KVM.
+    ///
+    /// The order matters. The CPUID table decides which bits and registers exist; the system registers hold the APIC's
+    /// address; the APIC's timer mode decides what the deadline means; a deadline starts the timer at once, so it comes
+    /// after the time-stamp counter; events come after everything that could queue one.
+    ///
+    /// - Throws: `MachineError.state` for a value of a wrong size or version, or one that KVM refuses.
+    func load(_ state: VCPUState, keepsTimeStampCounter: Bool) throws(MachineError) {
+        guard state.version == VCPUState.currentVersion else { throw .state("vCPU version \(state.version) is unknown") }
+        guard let table = CPUIDTable(state.cpuid.bytes) else { throw .state("its CPUID table is malformed") }
+        guard VirtualCPU.runnableStates.contains(state.multiprocessingState) else {
+            throw .state("its vCPU is in state \(state.multiprocessingState)")
+        }
+        do throws(MachineError) {
+            try setCPUID(table)
+            try write(CKVM_SET_SREGS, state.systemRegisters, MemoryLayout<kvm_sregs>.size, "system registers")
+            try write(CKVM_SET_XCRS, state.extendedControl, MemoryLayout<kvm_xcrs>.size, "extended control registers")
+            try write(CKVM_SET_XSAVE, try fitted(state.extendedRegisters), extendedRegisterBytes, "extended registers")
+            try write(CKVM_SET_DEBUGREGS, state.debugRegisters, MemoryLayout<kvm_debugregs>.size, "debug registers")
+            try loadModelSpecificRegisters(state, keepsTimeStampCounter: keepsTimeStampCounter)
+            try write(CKVM_SET_LAPIC, state.localAPIC, MemoryLayout<kvm_lapic_state>.size, "the local APIC")
+            loadDeadline(state)
+            try write(CKVM_SET_VCPU_EVENTS, state.events, MemoryLayout<kvm_vcpu_events>.size, "events")
+            var multiprocessing = kvm_mp_state()
+            multiprocessing.mp_state = state.multiprocessingState
+            try set(CKVM_SET_MP_STATE, multiprocessing, "the MP state")
+            try write(CKVM_SET_REGS, state.registers, MemoryLayout<kvm_regs>.size, "registers")
+        } catch {
+            if case .system(let cause) = error { throw .state("\(cause)") }
+            throw error
+        }
+    }
+
+    private static let runnableStates: Set<UInt32> = [UInt32(KVM_MP_STATE_RUNNABLE), UInt32(KVM_MP_STATE_HALTED)]
+
+    private func write(_ request: UInt, _ value: KernelBytes, _ count: Int, _ what: String) throws(MachineError) {
+        guard value.bytes.count == count else { throw .state("\(what): \(value.bytes.count) bytes instead of \(count)") }
+        var bytes = value.bytes
+        let number = descriptor.rawValue
+        try machineCall("write \(what) of", "a vCPU") {
+            bytes.withUnsafeMutableBytes { clinux_ioctl(number, request, UInt(bitPattern: $0.baseAddress)) }
+        }
+    }
+
+    /// The extended registers in the size this host wants: KVM reads that many bytes whatever it is given.
+    private func fitted(_ saved: KernelBytes) throws(MachineError) -> KernelBytes {
+        let wanted = extendedRegisterBytes
+        guard saved.bytes.count >= VirtualCPU.legacyXSAVEBytes, saved.bytes.count <= VirtualCPU.xsaveBytesMax else {
+            throw .state("extended registers: \(saved.bytes.count) bytes")
+        }
+        if saved.bytes.count > wanted {
+            guard saved.bytes[wanted...].allSatisfy({ $0 == 0 }) else {
+                throw .state("its extended registers need \(saved.bytes.count) bytes, this host has \(wanted)")
+            }
+            return KernelBytes(Array(saved.bytes[..<wanted]))
+        }
+        return KernelBytes(saved.bytes + [UInt8](repeating: 0, count: wanted - saved.bytes.count))
+    }
+
+    private func loadModelSpecificRegisters(_ state: VCPUState, keepsTimeStampCounter: Bool) throws(MachineError) {
+        let saved = state.modelSpecificRegisters
+        guard saved.bytes.count % MSREntry.bytes == 0, saved.bytes.count / MSREntry.bytes <= ModelSpecificRegister.saved.count else {
+            throw .state("model-specific registers: \(saved.bytes.count) bytes")
+        }
+        for entry in stride(from: 0, to: saved.bytes.count, by: MSREntry.bytes) {
+            guard let index: UInt32 = saved.load(entry), let value: UInt64 = saved.load(entry + MSREntry.valueOffset) else { continue }
+            guard ModelSpecificRegister.saved.contains(index) else {
+                throw .state("model-specific register 0x\(String(index, radix: 16)) is not one that is saved")
+            }
+            if index == ModelSpecificRegister.timerDeadline { continue }
+            if index == ModelSpecificRegister.timeStampCounter, !keepsTimeStampCounter { continue }
+            // A register that this host lacks and that holds nothing is no loss.
+            guard writeMSR(index, value) || value == 0 else {
+                throw .state(
+                    "this host's KVM refuses value 0x\(String(value, radix: 16)) for model-specific register 0x\(String(index, radix: 16))")
+            }
+        }
+    }
+
+    /// Arms the APIC's deadline timer.
+    ///
+    /// A deadline that had passed reads as zero although its interrupt may not have been
+    /// delivered; loading zero would lose it and hang the guest, so such a timer is made to expire at once: one interrupt
+    /// too many does no harm.
+    private func loadDeadline(_ state: VCPUState) {
+        guard let timer: UInt32 = state.localAPIC.load(VirtualCPU.apicTimerOffset), timer >> 17 & 3 == 2,
+            let saved = state.modelSpecificRegister(ModelSpecificRegister.timerDeadline)
+        else { return }
+        let isMasked = timer >> 16 & 1 != 0
+        if saved != 0 {
+            writeMSR(ModelSpecificRegister.timerDeadline, saved)
+        } else if !isMasked {
+            writeMSR(ModelSpecificRegister.timerDeadline, max(1, readMSR(ModelSpecificRegister.timeStampCounter) ?? 1))
+        }
+    }
+
+    private static let apicTimerOffset = 0x320
+}

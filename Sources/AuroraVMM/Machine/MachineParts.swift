@@ -1,0 +1,51 @@
+internal import CLinux
+import Linux
+
+/// The parts of a machine before anything is loaded into them; booting and restoring begin with the same ones.
+struct MachineParts {
+    let mode: GuestMode
+    let console: ConsoleLog
+    let platform: any Platform & Sendable
+    let virtualMachine: VirtualMachine
+    let memory: GuestMemory
+    let devices: DeviceBoard
+    let cpu: VirtualCPU
+
+    /// Makes the parts.
+    ///
+    /// - Parameter contents: mappings to use as the guest's memory, in the order of the platform's regions; nil: new memory.
+    /// - Throws: `MachineError` saying what is missing or wrong.
+    init(_ configuration: MachineConfiguration, mode: GuestMode, system: KVMSystem, memory contents: [Mapping]?) throws(MachineError) {
+        self.mode = mode
+        console = ConsoleLog(sink: configuration.consoleLog)
+        platform = try MachineParts.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
+        virtualMachine = try system.createVirtualMachine()
+        var regions = try platform.memoryRegions
+        if let contents {
+            guard contents.count == regions.count else { throw .state("a machine of \(mode) mode has \(regions.count) memory regions") }
+            regions = zip(regions, contents).map { GuestMemory.Region(start: $0.start, mapping: $1) }
+            try platform.adopt(regions)
+        }
+        memory = GuestMemory(regions: regions)
+        // Memory slots come before the interrupt controller: each one afterwards waits 7.5 ms for a grace period.
+        for (index, region) in memory.regions.enumerated() {
+            try virtualMachine.setMemory(slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count)
+        }
+        devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
+        try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
+        try virtualMachine.createInterruptController()
+        try platform.prepareProcessors(of: virtualMachine)
+        cpu = try virtualMachine.createVirtualCPU(0)
+        try platform.routeInterrupts(of: virtualMachine, devices: devices.addresses.count)
+        try devices.connect(to: virtualMachine)
+    }
+
+    private static func makePlatform(
+        _ mode: GuestMode, memoryBytes: Int, console: ConsoleLog
+    ) throws(MachineError) -> any Platform & Sendable {
+        switch mode {
+        case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
+        case .hvm: HVMPlatform(memoryBytes: memoryBytes, console: console)
+        }
+    }
+}

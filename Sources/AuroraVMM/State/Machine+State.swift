@@ -1,0 +1,121 @@
+internal import CLinux
+public import Linux
+
+extension Machine {
+    /// Takes the state of the paused machine: a few hundred microseconds of plain reads.
+    ///
+    /// The machine may go on afterwards.
+    ///
+    /// - Throws: `MachineError.configuration` when the machine is not paused, `MachineError.system` for what KVM refuses.
+    public func save() throws(MachineError) -> MachineState {
+        guard isPaused else { throw .configuration("only a paused machine can be saved; pause it first") }
+        let cpu = try runner.cpu.save()
+        return MachineState(
+            mode: mode, memory: memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) },
+            features: CPUFeatures.visible(in: mode, table: runner.cpu.cpuid), vcpu: cpu,
+            interrupts: try virtualMachine.saveInterrupts(), platform: try platform.save(virtualMachine), devices: devices.save())
+    }
+
+    /// Makes a machine that goes on where another was saved; it is paused until `resume()`.
+    ///
+    /// The configuration names the host's side (disks, network, sockets, console); its kernel, memory size and mode are not
+    /// looked at. Disks must hold what they held when the state was taken.
+    ///
+    /// - Parameters:
+    ///   - state: what `save()` answered, on this or another host.
+    ///   - memory: the contents of each of `state.memory`, in order; private mappings, which the guest will write.
+    /// - Throws: `MachineError.state` saying what does not fit this host, this program, or this configuration.
+    public convenience init(
+        _ configuration: MachineConfiguration, restoring state: MachineState, memory: [Mapping]
+    ) throws(MachineError) {
+        try state.check(memory: memory)
+        let system = try KVMSystem()
+        let parts = try MachineParts(configuration, system: system, state: state, memory: memory)
+        try parts.load(state)
+        try self.init(parts)
+    }
+}
+
+extension MachineParts {
+    /// The parts of a machine that a saved state will be loaded into.
+    init(_ configuration: MachineConfiguration, system: KVMSystem, state: MachineState, memory: [Mapping]) throws(MachineError) {
+        var configuration = configuration
+        configuration.memoryBytes = state.memoryBytes
+        try self.init(configuration, mode: state.mode, system: system, memory: memory)
+        let extents = self.memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) }
+        guard extents == state.memory else { throw .state("its memory is laid out in a way that this program does not know") }
+    }
+
+    /// Loads everything but memory.
+    ///
+    /// vCPU and devices are at rest.
+    func load(_ state: MachineState) throws(MachineError) {
+        let offered = CPUFeatures.visible(in: state.mode, table: try hostTable(state.mode))
+        let missing = state.features.missing(from: offered)
+        guard missing.isEmpty else {
+            throw .state(
+                "this host's processor lacks \(missing.joined(separator: ", ")), which the guest may be using; use a host like its own"
+            )
+        }
+        try virtualMachine.load(state.interrupts)
+        try cpu.load(state.vcpu, keepsTimeStampCounter: state.mode == .hvm)
+        try platform.load(state.platform, machine: virtualMachine, memory: memory, cpu: cpu)
+        devices.quiesce()
+        try devices.load(state.devices)
+    }
+
+    private func hostTable(_ mode: GuestMode) throws(MachineError) -> CPUIDTable {
+        mode == .pv ? CPUIDTable(capacity: 0) : ProcessorFeatures.table(from: try virtualMachine.system.supportedCPUID())
+    }
+}
+
+extension MachineState {
+    /// More regions than any guest mode uses.
+    private static let regionsMax = 8
+
+    /// Bytes of ordinary memory: in pv mode the shim's slot is apart.
+    var memoryBytes: Int { memory.filter { mode == .hvm || $0.start.rawValue == 0 }.reduce(0) { $0 &+ $1.count } }
+
+    func check(memory mappings: [Mapping]) throws(MachineError) {
+        guard version == MachineState.currentVersion else {
+            throw .state("version \(version) is unknown, this program writes version \(MachineState.currentVersion)")
+        }
+        guard memory.count <= MachineState.regionsMax, memory.allSatisfy({ $0.count > 0 && $0.count % pageBytes == 0 }) else {
+            throw .state("its memory layout is malformed")
+        }
+        guard memory.count == mappings.count else { throw .state("it has \(memory.count) memory regions, \(mappings.count) were given") }
+        for (extent, mapping) in zip(memory, mappings) where mapping.count != extent.count {
+            throw .state("memory at \(extent.start) has \(mapping.count) bytes instead of \(extent.count)")
+        }
+        guard memoryBytes >= MachineConfiguration.memoryBytesMin, memoryBytes % MachineConfiguration.memoryAlignment == 0 else {
+            throw .state("its memory has \(memoryBytes) bytes")
+        }
+    }
+}
+
+extension DeviceBoard {
+    /// The state of every device, in the order of their windows.
+    ///
+    /// The board is at rest.
+    func save() -> [VirtioDeviceState] { slots.map { $0.window.save() } }
+
+    /// Gives every device its saved state and makes up for what was under way.
+    ///
+    /// The board is at rest.
+    ///
+    /// - Throws: `MachineError.state` naming the device.
+    func load(_ states: [VirtioDeviceState]) throws(MachineError) {
+        guard states.count == slots.count else {
+            throw .state(
+                "it has \(states.count) devices, the configuration has \(slots.count); give as many disks, and a network if it had one")
+        }
+        for (index, (slot, state)) in zip(slots, states).enumerated() {
+            do throws(DeviceStateError) {
+                try slot.window.load(state)
+            } catch {
+                throw .state("device \(index): \(error)")
+            }
+        }
+        for slot in slots { slot.window.kick() }
+    }
+}
