@@ -112,6 +112,23 @@ struct GuestTests {
         #expect(try aurora.run("rm", "k").code == 0)
     }
 
+    @Test func terminatedVMMEndsInOrder() throws {
+        let name = String(repeating: "n", count: 63)
+        try aurora.run("run", "-d", "--name", name, "--", "sh", "-c", "trap 'echo bye; exit 4' TERM; while :; do sleep 0.1; done")
+        let process = try #require(try aurora.state(name).process)
+        #expect(try aurora.state(name).state == "running")
+        usleep(300_000)
+        #expect(kill(process, SIGTERM) == 0)
+        while try aurora.state(name).state == "running" { usleep(10000) }
+        #expect(try aurora.state(name).state == "exited")
+        #expect(try aurora.run("logs", name).output == "bye\n")
+    }
+
+    @Test func memoryShortageIsTold() throws {
+        #expect(try aurora.run("run", "--name", "m", "-m", "128M", "--", "sh", "-c", "head -c 500M /dev/zero | tail").code == 137)
+        #expect(try aurora.state("m").warnings.contains { $0.contains("--memory") })
+    }
+
     @Test func publishedPortAnswers() throws {
         let script = "while :; do printf 'from the guest\\n' | timeout 5 sh -c 'cat'; done"
         try aurora.run("run", "-d", "--name", "p", "-p", "0:7777", "--", "sh", "-c", script)

@@ -31,6 +31,7 @@ final class ApplicationSession: @unchecked Sendable {
     private var number: Int32?
     private var inputWindow = AgentLimits.stdinWindowBytes
     private var inputHasEnded = false
+    private var isConfirmed = false
     private var afterClient: (@Sendable () -> Void)?
 
     init(
@@ -100,8 +101,14 @@ final class ApplicationSession: @unchecked Sendable {
         case failed(Failure)
     }
 
+    /// The group's status says that the program runs: the client may be told, and finds it said when it looks.
+    func confirmStart() {
+        isConfirmed = true
+        greetClient()
+    }
+
     private func greetClient() {
-        guard let client, let number else { return }
+        guard let client, let number, isConfirmed else { return }
         client.send(.started, request: ApplicationSession.request, payload: SessionNumber(number).encoded)
         guard inputWindow > 0 else { return }
         client.send(
@@ -128,7 +135,6 @@ final class ApplicationSession: @unchecked Sendable {
             case .started:
                 let number = try SessionNumber(payload: frame.payload).processNumber
                 self.number = number
-                greetClient()
                 report(.started(number))
             case .stdinCredit:
                 inputWindow += Int(try StdinCredit(payload: frame.payload).bytes)

@@ -30,6 +30,7 @@ extension GroupRuntime {
             switch event {
             case .session(let happening):
                 if let conclusion = try sessionDid(happening) { return conclusion }
+                if case .started = happening { loop.run { application.confirmStart() } }
             case .machineEnded(let outcome): return try machineEnded(outcome)
             case .powerCut: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
             case .stop(let seconds):
@@ -88,7 +89,8 @@ extension GroupRuntime {
     }
 
     private func noteMemoryShortage(_ exit: ExitStatus) {
-        guard exit.kind == .signal, exit.value == UInt8(SIGKILL), let tail = machine.withLock({ $0 })?.consoleTail,
+        // A shell reports the death of its child as a code of its own.
+        guard exit.shellCode == 128 + SIGKILL, let tail = machine.withLock({ $0 })?.consoleTail,
             tail.contains("Out of memory") || tail.contains("oom-kill")
         else { return }
         warn("The guest ran out of memory and its kernel killed the program; give the group more with --memory")

@@ -19,7 +19,7 @@ extension GroupRuntime {
         let machine = try makeMachine(
             GroupMachineSpecification(
                 memoryBytes: configuration.memoryBytes, kernelPath: data.kernelPath, disks: [root] + volumes,
-                vsockSocketPath: directory.vsockSocketPath, tap: tap, consoleLog: { console.append($0) }))
+                vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) }))
         self.machine.withLock { $0 = machine }
         let mode = machine.modeName
         update { $0.mode = mode }
@@ -27,6 +27,18 @@ extension GroupRuntime {
         let events = events
         Task.detached { events.push(.machineEnded(await machine.waitUntilEnded())) }
     }
+
+    /// Where the machine makes its vsock socket; a path too long for a socket's address leads through the opened directory.
+    private func vsockPathToBind() throws(SystemError) -> String {
+        let path = directory.vsockSocketPath
+        guard path.utf8.count > GroupRuntime.socketPathBytesMax else { return path }
+        let opened = SharedDescriptor(try OwnedDescriptor.open(directory.runtimePath, O_PATH | O_DIRECTORY))
+        runtimeDirectory.withLock { $0 = opened }
+        return "/proc/self/fd/\(opened.rawValue)/vsock.sock"
+    }
+
+    /// The most bytes of a socket's path (`sun_path` of unix(7), less its terminator).
+    private static let socketPathBytesMax = 107
 
     /// Connects until the agent answers, the machine ends or the time is over.
     func waitForAgent() throws(GroupError) -> AgentClient {

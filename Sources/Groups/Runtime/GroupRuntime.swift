@@ -22,20 +22,27 @@ public final class GroupRuntime: Sendable {
     let configuration: GroupConfiguration
     let makeMachine: MachineMaker
     let usesNetworkNamespace: Bool
+    let terminationSignals: SharedDescriptor?
     let events: EventQueue<Event>
     let status: Mutex<GroupStatus>
     let machine = Mutex<(any GroupMachine)?>(nil)
+    /// Keeps a long runtime directory reachable by a short path.
+    let runtimeDirectory = Mutex<SharedDescriptor?>(nil)
 
     /// Prepares a runtime for a group whose lock the process holds.
     ///
-    /// - Parameter usesNetworkNamespace: whether the process may move into a namespace of its own; tests may not.
+    /// - Parameters:
+    ///   - usesNetworkNamespace: whether the process may move into a namespace of its own; tests may not.
+    ///   - terminationSignals: a descriptor that reports signals which ask the process, and so the group, to end.
     /// - Throws: `GroupError` when the group's files are damaged.
     public init(
-        _ name: GroupName, in data: DataDirectory, usesNetworkNamespace: Bool = true, makeMachine: @escaping MachineMaker
+        _ name: GroupName, in data: DataDirectory, usesNetworkNamespace: Bool = true, terminationSignals: SharedDescriptor? = nil,
+        makeMachine: @escaping MachineMaker
     ) throws(GroupError) {
         self.data = data
         self.makeMachine = makeMachine
         self.usesNetworkNamespace = usesNetworkNamespace
+        self.terminationSignals = terminationSignals
         directory = GroupDirectory(name: name, in: data)
         configuration = try directory.configuration()
         var status = GroupStatus(state: .starting)
@@ -57,6 +64,7 @@ public final class GroupRuntime: Sendable {
             let tap = usesNetworkNamespace ? openNetwork() : nil
             let loop = try EventLoop(name: "engine")
             let application = try makeSession(on: loop)
+            try obeySignals(on: loop)
             session = (application, loop)
             if let client { loop.run { application.attach(client) } }
             conclusion = try live(application, loop, listeners, tap)
@@ -98,6 +106,18 @@ public final class GroupRuntime: Sendable {
         ) { events.push(.session($0)) }
         return application
     }
+
+    /// A host that shuts down ends its processes with SIGTERM: the group ends in order rather than by the SIGKILL that follows.
+    private func obeySignals(on loop: EventLoop) throws(SystemError) {
+        guard let signals = terminationSignals else { return }
+        let events = events
+        _ = try loop.register(signals.rawValue) { _ in
+            while clinux_signal_read(signals.rawValue) > 0 { events.push(.stop(graceSeconds: GroupRuntime.terminationGraceSeconds)) }
+        }
+    }
+
+    /// What a program gets to end when its VMM process is told to.
+    private static let terminationGraceSeconds = 10
 
     /// Boots, starts the program and waits for the end.
     private func live(

@@ -21,7 +21,10 @@ struct VMMCommand: ParsableCommand {
         _ = chdir("/")
         _ = clinux_descriptor_limit_raise()
         clinux_ignore_signal(SIGPIPE)
-        let runtime = try GroupRuntime(name, in: data, makeMachine: VirtualMachineMaker.make)
+        let signals = [SIGTERM, SIGINT, SIGHUP]
+        let number = try systemCall("receive", "signals") { clinux_signal_descriptor(signals, Int32(signals.count)) }
+        let termination = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
+        let runtime = try GroupRuntime(name, in: data, terminationSignals: termination, makeMachine: VirtualMachineMaker.make)
         let code = runtime.run(lock: GroupLock(adopting: lock), client: SharedDescriptor(client))
         // The end of the process is the end of everything in it: no thread needs to be waited for.
         _exit(code)
