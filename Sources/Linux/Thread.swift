@@ -5,9 +5,10 @@ import Synchronization
 ///
 /// It traps when it is dropped unjoined.
 public final class Thread: @unchecked Sendable {
-    // Safety: `handle` is written before the thread is visible to anyone else; `joined` decides who joins.
+    // Safety: `handle` is written before the thread is visible to anyone else; `joined` decides who joins, and guards `handle`,
+    // which names nothing after that.
     private var handle = pthread_t()
-    private let joined = Atomic<Bool>(false)
+    private let joined = Mutex(false)
 
     private final class Start {
         let name: String
@@ -40,23 +41,29 @@ public final class Thread: @unchecked Sendable {
             }, start.toOpaque())
         if result != 0 {
             start.release()
-            joined.store(true, ordering: .relaxed)
+            joined.withLock { $0 = true }
             throw SystemError("start", "thread \(name)", errno: Errno(rawValue: result))
         }
     }
 
-    deinit { precondition(joined.load(ordering: .relaxed), "a thread was dropped without being joined") }
+    deinit { precondition(joined.withLock { $0 }, "a thread was dropped without being joined") }
 
     /// Waits for the thread's end.
     ///
     /// Idempotent.
     public func join() {
-        if joined.exchange(true, ordering: .acquiringAndReleasing) { return }
+        let wasJoined = joined.withLock { joined in
+            defer { joined = true }
+            return joined
+        }
+        if wasJoined { return }
         pthread_join(handle, nil)
     }
 
     /// Sends the signal that makes a blocking `KVM_RUN` return.
-    public func interrupt() { pthread_kill(handle, Thread.interruptSignal) }
+    ///
+    /// Does nothing once somebody joins the thread.
+    public func interrupt() { joined.withLock { if !$0 { pthread_kill(handle, Thread.interruptSignal) } } }
 
     /// The signal used to interrupt threads; its handler does nothing.
     public static let interruptSignal = SIGUSR1
