@@ -242,7 +242,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
     private func setFloatingPoint(_ cpu: VirtualCPU) throws(MachineError) {
         var control = kvm_xcrs()
         control.nr_xcrs = 1
-        control.xcrs.0.value = 0xe7  // x87, SSE, AVX, AVX-512
+        control.xcrs.0.value = 0xe7 & clinux_extended_control()  // x87, SSE, AVX, AVX-512, as far as the processor has them
         try cpu.set(CKVM_SET_XCRS, control, "extended control registers")
     }
 

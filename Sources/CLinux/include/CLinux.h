@@ -121,6 +121,12 @@ static inline uint64_t clinux_rdtsc(void) {
 static inline int clinux_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *registers) {
     return __get_cpuid_count(leaf, subleaf, registers, registers + 1, registers + 2, registers + 3);
 }
+// The state components that the host's kernel has enabled (XCR0). Only for a processor with XSAVE, as every one with AVX is.
+static inline uint64_t clinux_extended_control(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
 static inline int64_t clinux_clock_ns(int clock) {
     struct timespec now;
     clock_gettime(clock, &now);
