@@ -1,6 +1,8 @@
 import ArgumentParser
 import AuroraVMM
-import Foundation
+import CLinux
+import Dispatch
+import FoundationEssentials
 import Linux
 
 /// Machines without groups, for tests and benchmarks of the machine itself.
@@ -27,7 +29,7 @@ struct MachineOptions: ParsableArguments {
         configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
         configuration.vsockSocketPath = vsock
         if let program { configuration.initialProgram = Array(try Data(contentsOf: URL(filePath: program))) }
-        if !quiet { configuration.consoleLog = { FileHandle.standardOutput.write(Data($0)) } }
+        if !quiet { configuration.consoleLog = { _ = clinux_write(STDOUT_FILENO, $0.baseAddress, $0.count) } }
         return configuration
     }
 }
@@ -75,7 +77,10 @@ struct MachineResumeCommand: ParsableCommand {
 }
 
 /// Writes a line at once, between the guest's own.
-func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+func say(_ line: String) {
+    let bytes = Array((line + "\n").utf8)
+    _ = clinux_write(STDOUT_FILENO, bytes, bytes.count)
+}
 
 func milliseconds(since start: DispatchTime) -> Double {
     Double(DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds) / 1e6

@@ -1,6 +1,7 @@
 import ArgumentParser
 import AuroraVMM
-import Foundation
+import CLinux
+import Dispatch
 
 /// How long `pause()` takes, from the call to the moment nothing changes the guest any more.
 struct MeasurePauseCommand: ParsableCommand {
@@ -43,10 +44,13 @@ struct MeasurePauseCommand: ParsableCommand {
 
     private func summary(_ values: [Double]) -> String {
         let sorted = values.sorted()
-        func at(_ share: Double) -> String { String(format: "%.1f", sorted[min(sorted.count - 1, Int(share * Double(sorted.count)))]) }
+        func at(_ share: Double) -> Double {
+            let index = min(sorted.count - 1, Int(share * Double(sorted.count)))
+            return (sorted[index] * 10).rounded() / 10
+        }
         guard !sorted.isEmpty else { return "{}" }
-        let shares = [("min", 0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1)]
-        let parts = ["\"count\": \(sorted.count)"] + shares.map { "\"\($0)\": \(at($1))" }
+        let shares: [(name: String, share: Double)] = [("min", 0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1)]
+        let parts = ["\"count\": \(sorted.count)"] + shares.map { "\"\($0.name)\": \(at($0.share))" }
         return "{" + parts.joined(separator: ", ") + "}"
     }
 }
