@@ -21,22 +21,21 @@ final class AgentMachine: GroupMachine {
     private let etcPath: String
     private let listener: SharedDescriptor
     private let process = Mutex<Process?>(nil)
-    private let outcome: (stream: AsyncStream<MachineOutcome>, continuation: AsyncStream<MachineOutcome>.Continuation)
+    private let ending = MachineEnding()
 
     init(_ specification: consuming GroupMachineSpecification) throws {
         let directory = String(specification.vsockSocketPath.dropLast("/vsock.sock".count))
         agentSocketPath = "\(directory)/agent-test.sock"
         etcPath = directory
         listener = SharedDescriptor(try Socket.listen(unix: specification.vsockSocketPath))
-        outcome = AsyncStream.makeStream()
     }
 
     func start() throws {
         let agent = Process()
         agent.executableURL = URL(filePath: AgentMachine.agentPath)
         agent.arguments = ["--test-socket", agentSocketPath, "--test-etc", etcPath]
-        let continuation = outcome.continuation
-        agent.terminationHandler = { @Sendable _ in continuation.yield(.powerOff) }
+        let ending = ending
+        agent.terminationHandler = { @Sendable _ in ending.end(.powerOff) }
         try agent.run()
         process.withLock { $0 = agent }
         let listener = listener
@@ -57,18 +56,15 @@ final class AgentMachine: GroupMachine {
     func stop() {
         _ = clinux_shutdown(listener.rawValue, Int32(SHUT_RDWR))
         if let process = process.withLock({ $0 }) { kill(process.processIdentifier, SIGKILL) }
-        outcome.continuation.yield(.stopped)
+        ending.end(.stopped)
         try? FileManager.default.removeItem(atPath: agentSocketPath)
         for name in ["hosts", "resolv.conf", "hostname"] { try? FileManager.default.removeItem(atPath: "\(etcPath)/\(name)") }
     }
 
     /// Ends the machine as the guest would.
-    func end(_ end: MachineOutcome) { outcome.continuation.yield(end) }
+    func end(_ outcome: MachineOutcome) { ending.end(outcome) }
 
-    func waitUntilEnded() async -> MachineOutcome {
-        for await outcome in outcome.stream { return outcome }
-        return .stopped
-    }
+    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) { ending.whenEnded(report) }
 
     private static func serve(_ client: SharedDescriptor, _ path: String) {
         var line: [UInt8] = []
@@ -97,5 +93,33 @@ final class AgentMachine: GroupMachine {
             }
         }
         _ = clinux_shutdown(to.rawValue, Int32(SHUT_WR))
+    }
+}
+
+/// The first end that is told, told on once.
+///
+/// No task is involved: tests block the few threads on which tasks run.
+private final class MachineEnding: Sendable {
+    private struct State {
+        var outcome: MachineOutcome?
+        var report: (@Sendable (MachineOutcome) -> Void)?
+    }
+    private let state = Mutex(State())
+
+    func end(_ outcome: MachineOutcome) {
+        let report = state.withLock { state in
+            guard state.outcome == nil else { return nil as (@Sendable (MachineOutcome) -> Void)? }
+            state.outcome = outcome
+            return state.report
+        }
+        report?(outcome)
+    }
+
+    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) {
+        let outcome = state.withLock { state in
+            state.report = report
+            return state.outcome
+        }
+        if let outcome { report(outcome) }
     }
 }

@@ -28,8 +28,8 @@ public protocol GroupMachine: Sendable {
     func resume() throws
     /// Ends the machine at once.
     func stop()
-    /// Waits until the machine has ended.
-    func waitUntilEnded() async -> MachineOutcome
+    /// Calls a function once, when the machine has ended, on any thread.
+    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void)
 }
 
 /// The machine a group needs.

@@ -25,7 +25,7 @@ extension GroupRuntime {
         update { $0.mode = mode }
         try machine.start()
         let events = events
-        Task.detached { events.push(.machineEnded(await machine.waitUntilEnded())) }
+        machine.whenEnded { events.push(.machineEnded($0)) }
     }
 
     /// Where the machine makes its vsock socket; a path too long for a socket's address leads through the opened directory.

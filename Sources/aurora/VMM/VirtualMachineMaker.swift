@@ -39,8 +39,13 @@ private struct VirtualMachineOfGroup: GroupMachine {
     func resume() { machine.resume() }
     func stop() { machine.stop() }
 
-    func waitUntilEnded() async -> MachineOutcome {
-        switch await machine.waitUntilEnded() {
+    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) {
+        let machine = machine
+        Task.detached { report(VirtualMachineOfGroup.outcome(await machine.waitUntilEnded())) }
+    }
+
+    private static func outcome(_ end: MachineEnd) -> MachineOutcome {
+        switch end {
         case .powerOff: .powerOff
         case .reboot: .reboot
         case .panic(let tail): .panic(VirtualMachineOfGroup.reason(in: tail))
