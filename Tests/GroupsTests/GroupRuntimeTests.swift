@@ -17,13 +17,13 @@ private final class RunningGroup: Sendable {
     init(_ command: [String], _ change: (inout GroupConfiguration) -> Void = { _ in }) throws {
         home = try TemporaryDirectory()
         var configuration = GroupConfiguration(name: try GroupName("g"), image: "base", memoryBytes: 64 << 20, command: command)
-        configuration.startTimeoutSeconds = 5
+        configuration.startTimeoutSeconds = 60
         change(&configuration)
         let created = try GroupStore(home.data).create(configuration)
         directory = created.directory
         let (near, far) = try Socket.pair()
         client = near
-        _ = clinux_socket_timeouts(near.rawValue, 20000)
+        _ = clinux_socket_timeouts(near.rawValue, 120_000)
         let machine = MachineBox()
         result = try EventQueue()
         let data = home.data
@@ -46,7 +46,7 @@ private final class RunningGroup: Sendable {
     private let box: MachineBox
     func endMachine(_ outcome: MachineOutcome) { box.value.withLock { $0 }?.end(outcome) }
 
-    func exitCode() throws -> Int32 { try #require(result.next(timeoutMilliseconds: 20000)) }
+    func exitCode() throws -> Int32 { try #require(result.next(timeoutMilliseconds: 120_000)) }
 
     func send(_ type: MessageType, _ payload: [UInt8] = []) throws {
         var bytes: [UInt8] = []
@@ -79,7 +79,7 @@ private final class RunningGroup: Sendable {
     }
 }
 
-@Suite(.enabled(if: AgentMachine.isAvailable, "the agent is not built: run make guest"), .timeLimit(.minutes(1)))
+@Suite(.enabled(if: AgentMachine.isAvailable, "the agent is not built: run make guest"), .timeLimit(.minutes(5)))
 struct GroupRuntimeTests {
     @Test func outputStreamsAreApartAndLogged() throws {
         let group = try RunningGroup(["/bin/sh", "-c", "echo out; echo err >&2"])

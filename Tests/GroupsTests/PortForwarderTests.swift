@@ -52,7 +52,7 @@ private func connect(_ port: UInt16) throws -> OwnedDescriptor {
     return socket
 }
 
-@Suite(.timeLimit(.minutes(1))) struct PortForwarderTests {
+@Suite(.timeLimit(.minutes(5))) struct PortForwarderTests {
     private func forwarder(to port: UInt16) throws -> (PortForwarder, UInt16) {
         let listener = try PortListener(PortMapping(hostPort: 0, guestPort: port))
         return (try PortForwarder(listeners: [listener], route: .direct(address: 0x7F00_0001)), listener.mapping.hostPort)

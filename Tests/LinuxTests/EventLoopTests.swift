@@ -6,7 +6,7 @@ import Testing
     import Glibc
 #endif
 
-@Suite(.timeLimit(.minutes(1))) struct EventLoopTests {
+@Suite(.timeLimit(.minutes(5))) struct EventLoopTests {
     private final class Counter: Sendable {
         let value = Atomic<Int>(0)
         func increment() { value.add(1, ordering: .sequentiallyConsistent) }

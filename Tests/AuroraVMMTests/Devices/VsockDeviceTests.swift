@@ -146,7 +146,7 @@ private func read(_ socket: HostSocket, _ count: Int) -> [UInt8] {
     return result
 }
 
-@Suite(.timeLimit(.minutes(1))) struct VsockDeviceTests {
+@Suite(.timeLimit(.minutes(5))) struct VsockDeviceTests {
     @Test func dataFlowsBothWays() throws {
         let guest = try VsockGuest(path: nil)
         let (socket, key) = try guest.connect()

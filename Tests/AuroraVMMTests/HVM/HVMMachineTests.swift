@@ -7,7 +7,7 @@ import Testing
 /// Kernels of a few instructions on the real KVM: also one that emulates ring 0 runs those.
 @Suite(
     .enabled(if: FileManager.default.isWritableFile(atPath: KVMSystem.path), "/dev/kvm is missing or not permitted"),
-    .timeLimit(.minutes(1)))
+    .timeLimit(.minutes(5)))
 struct HVMMachineTests {
     /// Boots a program to its end.
     private func run(_ program: [UInt8], memoryBytes: Int = 64 << 20, words: [String] = []) async throws -> (
