@@ -169,8 +169,7 @@ class Bench:
 
     def remove(self, group):
         """Ends and forgets a group."""
-        for command in (["kill", group], ["rm", group]):
-            subprocess.run([self.aurora, *command], capture_output=True, timeout=60)
+        subprocess.run([self.aurora, "rm", "--force", group], capture_output=True, timeout=60)
         if group in self.groups:
             self.groups.remove(group)
 
