@@ -66,6 +66,9 @@ extension VirtualCPU {
         guard saved.bytes.count % MSREntry.bytes == 0, saved.bytes.count / MSREntry.bytes <= ModelSpecificRegister.saved.count else {
             throw .state("model-specific registers: \(saved.bytes.count) bytes")
         }
+        for index in ModelSpecificRegister.required where state.modelSpecificRegister(index) == nil {
+            throw .state("model-specific register 0x\(String(index, radix: 16)) is missing")
+        }
         for entry in stride(from: 0, to: saved.bytes.count, by: MSREntry.bytes) {
             guard let index: UInt32 = saved.load(entry), let value: UInt64 = saved.load(entry + MSREntry.valueOffset) else { continue }
             guard ModelSpecificRegister.saved.contains(index) else {

@@ -51,6 +51,9 @@ enum ModelSpecificRegister {
     static let timerDeadline: UInt32 = 0x6e0
     static let pvEndOfInterrupt: UInt32 = 0x4b56_4d04
 
+    /// Without these no guest goes on: the entries of system calls, and the kernel's GS base.
+    static let required: [UInt32] = [0xc000_0081, 0xc000_0082, 0xc000_0084, 0xc000_0102]
+
     /// What a checkpoint holds, where the host has it.
     ///
     /// What the other requests cover (EFER, FS and GS base, APIC base) is

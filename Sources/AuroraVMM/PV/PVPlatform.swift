@@ -156,7 +156,10 @@ final class PVPlatform: Platform, @unchecked Sendable {
         case .consoleWrite:
             let count = Int(min(argument(1), PVPlatform.consoleWriteBytesMax))
             if let bytes = try? memory.bytes(GuestAddress(argument(0)), count: count) { bytes.withUnsafeBytes { console.append($0) } }
-        case .shutdown: return .end(end(ofShutdown: argument(0)))
+        case .shutdown:
+            // What the kernel printed last may not have been announced.
+            drainConsoleRing(memory)
+            return .end(end(ofShutdown: argument(0)))
         case .unknownHypercall: note("hypercall \(argument(0)) is not served")
         case .panic:
             let place = [argument(0), argument(1), argument(2)].map { "0x" + String($0, radix: 16) }.joined(separator: " ")

@@ -25,7 +25,7 @@ final class GuestConsole: Sendable {
     /// All whole lines so far.
     var lines: [String] { state.withLock { $0.lines } }
     /// The last counters the guest printed.
-    var counters: GuestCounters? { lines.last { $0.hasPrefix("tick ") }.flatMap(GuestCounters.init) }
+    var counters: GuestCounters? { lines.reversed().lazy.compactMap { GuestCounters($0) }.first }
     /// What the guest found wrong.
     var complaints: [String] {
         lines.filter { $0.hasPrefix("WRONG") || $0.contains("Kernel panic") || $0.contains("BUG:") || $0.contains("segfault") }
@@ -62,7 +62,7 @@ struct GuestCounters: Equatable {
 
     init?(_ line: String) {
         let words = line.split(separator: " ")
-        guard words.count == 9, let tick = UInt64(words[1]) else { return nil }
+        guard words.count == 9, words[0] == "tick", let tick = UInt64(words[1]) else { return nil }
         self.tick = tick
         var values: [String: UInt64] = [:]
         for word in words[2...] {
