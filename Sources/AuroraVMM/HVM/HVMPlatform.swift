@@ -146,6 +146,6 @@ final class HVMPlatform: Platform, @unchecked Sendable {
     /// A panic resets as a reboot does (`panic=-1`); only what the kernel printed before tells them apart.
     private var endOfReset: MachineEnd {
         let lines = console.lastLines(HVMPlatform.panicLines)
-        return lines.contains { $0.contains(HVMPlatform.panicWords) } ? .panic(consoleTail: Array(lines.suffix(40))) : .reboot
+        return lines.contains { $0.contains(HVMPlatform.panicWords) } ? .panic(consoleTail: console.panicLines) : .reboot
     }
 }

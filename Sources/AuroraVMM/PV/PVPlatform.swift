@@ -176,7 +176,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         switch reason {
         case 0: .powerOff
         case 1: .reboot
-        case 3: .panic(consoleTail: console.lastLines(40))
+        case 3: .panic(consoleTail: console.panicLines)
         default: .failed("The guest shut down for reason \(reason)")
         }
     }

@@ -47,8 +47,9 @@ struct VCPUStateTests {
         }
     }
 
-    /// Firecracker #6120: newer kernels refuse registers that the vCPU's CPUID table does not announce, so a new vCPU has to
-    /// get its table before anything else. The new vCPU here has none until `load` gives it the saved one.
+    /// A new vCPU gets its CPUID table before anything else (Firecracker #6120).
+    ///
+    /// Newer kernels refuse registers that the table does not announce; the vCPU here has none until `load` sets it.
     @Test func theTableIsLoadedBeforeTheRegisters() throws {
         var state = try savedState()
         let star: UInt64 = 0x23 << 48 | 8 << 32
@@ -63,8 +64,9 @@ struct VCPUStateTests {
         #expect(cpu.readMSR(0xc000_0081) == star)
     }
 
-    /// Firecracker's "TSC_DEADLINE is zero": a deadline that passed at the moment of the checkpoint reads as zero. Loaded as it
-    /// is, its interrupt would never come.
+    /// A deadline that passed at the moment of the checkpoint reads as zero, and must fire after the restore.
+    ///
+    /// Firecracker lost such interrupts: loaded as it is, a zero disarms the timer for good.
     @Test func aPassedDeadlineFiresAgain() throws {
         let state = try savedState(deadlineMode: true)
         try #require(state.modelSpecificRegister(ModelSpecificRegister.timerDeadline) == 0)

@@ -34,4 +34,11 @@ public final class ConsoleLog: Sendable {
     public func lastLines(_ count: Int) -> [String] {
         tail.split(omittingEmptySubsequences: true) { $0.isNewline }.suffix(count).map(String.init)
     }
+
+    /// The lines of a panic: from the one that says why, which a long trace of calls follows; else the last ones.
+    var panicLines: [String] {
+        let lines = lastLines(100)
+        let reason = lines.lastIndex { $0.contains("Kernel panic - not syncing") }
+        return Array(lines[min(reason ?? lines.endIndex, max(0, lines.count - 40))...])
+    }
 }
