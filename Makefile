@@ -34,7 +34,7 @@ bench: build ## measure guest and host side by side; prints a table
 	bench/run $(BENCH_ARGUMENTS)
 
 fmt: ## format all Swift sources in place
-	swift format --in-place --recursive --parallel Sources Tests Package.swift
+	swift format --in-place --recursive --parallel Sources Tests Fuzz Package.swift
 
 lint: ## check format, documentation comments and shell scripts
 	@scripts/lint

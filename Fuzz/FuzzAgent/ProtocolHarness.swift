@@ -1,7 +1,9 @@
 import AgentProtocol
 import CLinux
 
-/// Reads bytes as either side of the agent protocol would. What is accepted must survive being written and read again.
+/// Reads bytes as either side of the agent protocol would.
+///
+/// What is accepted must survive being written and read again.
 enum ProtocolHarness {
     private static let assembledBytesMax = 1 << 16
 

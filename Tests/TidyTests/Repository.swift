@@ -26,7 +26,7 @@ struct Finding: CustomStringConvertible {
 enum Repository {
     static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
-    private static let folders = ["Sources", "Tests", "docs", "scripts", "bench", "images", ".ci"]
+    private static let folders = ["Sources", "Tests", "Fuzz", "docs", "scripts", "bench", "images", ".ci"]
     private static let rootFiles = ["Package.swift", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
     static let files: [RepositoryFile] = {
