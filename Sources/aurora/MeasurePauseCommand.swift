@@ -12,7 +12,7 @@ struct MeasurePauseCommand: ParsableCommand {
     @Option(help: "How many pauses.") var count = 2000
     @Option(help: "Milliseconds before the first.") var after = 1500
     @Option(help: "Seed of the moments.") var seed: UInt64 = 1
-    @Flag(help: "Also takes the state at each pause, and loads the last into new machines.") var state = false
+    @Flag(help: "Also takes the state at each pause, and encodes it when the guest runs again.") var state = false
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
     func run() throws {
@@ -21,6 +21,8 @@ struct MeasurePauseCommand: ParsableCommand {
         usleep(UInt32(after) * 1000)
         var pauses: [Double] = []
         var saves: [Double] = []
+        var encodings: [Double] = []
+        var encodedBytes = 0
         var random = seed
         for _ in 0..<count where machine.end == nil {
             random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
@@ -28,16 +30,22 @@ struct MeasurePauseCommand: ParsableCommand {
             let start = DispatchTime.now()
             machine.pause()
             pauses.append(milliseconds(since: start) * 1000)
+            var saved: MachineState?
             if state {
                 let start = DispatchTime.now()
-                _ = try machine.save()
+                saved = try machine.save()
                 saves.append(milliseconds(since: start) * 1000)
             }
             machine.resume()
+            if let saved {
+                let start = DispatchTime.now()
+                encodedBytes = try saved.encoded().count
+                encodings.append(milliseconds(since: start) * 1000)
+            }
         }
         if let end = machine.end { throw ValidationError("the guest ended: \(end)") }
         var report = "{\"pause_us\": \(summary(pauses))"
-        if state { report += ", \"save_us\": \(summary(saves))" }
+        if state { report += ", \"save_us\": \(summary(saves)), \"encode_us\": \(summary(encodings)), \"encoded_bytes\": \(encodedBytes)" }
         say(report + "}")
         machine.stop()
     }

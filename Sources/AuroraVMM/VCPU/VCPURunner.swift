@@ -25,6 +25,7 @@ final class VCPURunner: @unchecked Sendable {
         static let ended: UInt32 = 4
     }
     private static let spins = 2000
+    private static let exitsOfAnInstructionMax = 4096
 
     let cpu: VirtualCPU
     private let phase: UnsafeMutablePointer<Atomic<UInt32>>
@@ -130,9 +131,18 @@ final class VCPURunner: @unchecked Sendable {
     }
 
     /// Completes an exit that KVM still holds (the result of a port or memory access), then parks.
+    ///
+    /// One instruction may take several exits, such as an access that crosses the end of a window: they are served here, or
+    /// a state taken now would have it half done.
     private func park() {
         cpu.requestExit()
-        _ = cpu.enter()
+        for _ in 0..<VCPURunner.exitsOfAnInstructionMax {
+            if cpu.enter() != 0 { break }
+            if case .end(let end) = handle(cpu) {
+                cpu.clearExitRequest()
+                return finish(end)
+            }
+        }
         cpu.clearExitRequest()
         phase.pointee.store(Phase.parked, ordering: .releasing)
         wake()

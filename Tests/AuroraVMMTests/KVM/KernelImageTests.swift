@@ -4,7 +4,9 @@ import Testing
 
 @testable import AuroraVMM
 
-/// Kernel files that are not what they should be. No /dev/kvm is needed.
+/// Kernel files that are not what they should be.
+///
+/// No /dev/kvm is needed.
 struct KernelImageTests {
     private static let noteOffset = 64 + 2 * 56
     private static let bytes = 8192

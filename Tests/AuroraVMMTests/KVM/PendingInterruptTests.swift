@@ -10,7 +10,9 @@ import Testing
 struct PendingInterruptTests {
     private static let requestRegisters = 0x200
 
-    /// Every device interrupts and the timer expires while the vCPU is parked; then the machine is saved. A guest that lost
+    /// Every device interrupts and the timer expires while the vCPU is parked; then the machine is saved.
+    ///
+    /// A guest that lost
     /// the timer's interrupt would sleep for good: nothing else wakes an idle one.
     @Test(.timeLimit(.minutes(1)))
     func interruptsOfAParkedProcessorAreKept() throws {
