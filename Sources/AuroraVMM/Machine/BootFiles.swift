@@ -68,17 +68,10 @@ enum BootFiles {
         "i8042_init", "hpet_init",
     ]
 
-    /// Plain stores instead of string instructions.
-    ///
-    /// A page that was a page table is still write-protected by KVM when the
-    /// kernel clears it for its next use: a string store is then emulated byte by byte, for 250 µs, while after a few
-    /// plain ones KVM gives up the protection. Halves the time of a fork.
-    private static let plainStores = "clearcpuid=erms,rep_good"
-
     /// Aurora's words, the guest mode's, then the configuration's own, which may repeat and so override.
     static func commandLine(_ configuration: MachineConfiguration, platform: [String]) -> String {
         var words = [
-            "console=hvc0", "quiet", plainStores, "noreplace-smp", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0",
+            "console=hvc0", "quiet", "noreplace-smp", "panic=-1", "mitigations=off", "random.trust_cpu=on", "audit=0",
             "nokaslr",
             "noresume",
             "cryptomgr.notests", "rcupdate.rcu_expedited=1", "no_timer_check", "8250.nr_uarts=0", "random.trust_bootloader=on",

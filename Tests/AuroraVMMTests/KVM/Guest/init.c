@@ -305,12 +305,17 @@ static void start(void (*worker)(void)) {
     }
 }
 
+// In hvm mode there is no console before its module is loaded.
+static void open_console(void) {
+    int console = open("/dev/console", O_RDWR);
+    for (int i = 0; i < 3; i++) dup2(console, i);
+}
+
 static void set_up(void) {
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     mount("proc", "/proc", "proc", 0, NULL);
     mount("sys", "/sys", "sysfs", 0, NULL);
-    int console = open("/dev/console", O_RDWR);
-    for (int i = 0; i < 3; i++) dup2(console, i);
+    open_console();
     int file = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
     if (read(file, command_line, sizeof command_line - 1) < 0) command_line[0] = 0;
     close(file);
@@ -320,6 +325,7 @@ static void set_up(void) {
 int main(void) {
     set_up();
     load_modules();
+    open_console();
     start(vsock_worker);
     start(timers_worker);
     char *alarm = word("test.alarm=");
