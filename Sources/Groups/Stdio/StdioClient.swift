@@ -192,6 +192,8 @@ public final class StdioClient {
     }
 
     private func write(_ bytes: [UInt8], to descriptor: Int32) {
+        // A client that is about to leave prints nothing: what a quick program wrote meanwhile is in the group's log.
+        if options.detachesOnceStarted { return }
         guard !brokenOutputs.contains(descriptor) else { return }
         do throws(SystemError) {
             try DescriptorIO.writeAll(bytes, to: descriptor, what: "output")
