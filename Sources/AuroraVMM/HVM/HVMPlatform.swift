@@ -49,8 +49,9 @@ final class HVMPlatform: Platform, @unchecked Sendable {
         }
     }
 
-    /// No PCI, and an early console that the virtio console relieves.
-    func kernelWords(_ windows: [GuestAddress]) -> [String] { ["pci=off", "earlycon=uart8250,io,0x3f8"] }
+    /// No PCI, an early console that the virtio console relieves, and a reset by ACPI: on hardware-reduced ACPI Linux would
+    /// ask EFI, which is not there, and then a BIOS, whose place holds zeros that it executes for good.
+    func kernelWords(_ windows: [GuestAddress]) -> [String] { ["pci=off", "reboot=acpi", "earlycon=uart8250,io,0x3f8"] }
 
     func interrupt(ofDevice index: Int) -> UInt32 { HVMLayout.deviceInterrupts[index] }
 
