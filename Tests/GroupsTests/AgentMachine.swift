@@ -23,7 +23,11 @@ final class AgentMachine: GroupMachine {
     private let process = Mutex<Process?>(nil)
     private let ending = MachineEnding()
 
-    init(_ specification: consuming GroupMachineSpecification) throws {
+    private let isSilent: Bool
+
+    /// - Parameter isSilent: the agent never starts, so that nobody answers.
+    init(_ specification: consuming GroupMachineSpecification, isSilent: Bool = false) throws {
+        self.isSilent = isSilent
         let directory = String(specification.vsockSocketPath.dropLast("/vsock.sock".count))
         agentSocketPath = "\(directory)/agent-test.sock"
         etcPath = directory
@@ -31,6 +35,7 @@ final class AgentMachine: GroupMachine {
     }
 
     func start() throws {
+        if isSilent { return }
         let agent = Process()
         agent.executableURL = URL(filePath: AgentMachine.agentPath)
         agent.arguments = ["--test-socket", agentSocketPath, "--test-etc", etcPath]

@@ -14,7 +14,7 @@ private final class RunningGroup: Sendable {
     let client: SharedDescriptor
     private let result: EventQueue<Int32>
 
-    init(_ command: [String], _ change: (inout GroupConfiguration) -> Void = { _ in }) throws {
+    init(_ command: [String], isSilent: Bool = false, _ change: (inout GroupConfiguration) -> Void = { _ in }) throws {
         home = try TemporaryDirectory()
         var configuration = GroupConfiguration(name: try GroupName("g"), image: "base", memoryBytes: 64 << 20, command: command)
         configuration.startTimeoutSeconds = 60
@@ -28,7 +28,7 @@ private final class RunningGroup: Sendable {
         result = try EventQueue()
         let data = home.data
         let runtime = try GroupRuntime(configuration.name, in: data, usesNetworkNamespace: false) { specification in
-            let made = try AgentMachine(specification)
+            let made = try AgentMachine(specification, isSilent: isSilent)
             machine.value.withLock { $0 = made }
             return made
         }
@@ -183,6 +183,14 @@ struct GroupRuntimeTests {
         #expect(failure.subject.string.contains("line two"))
         #expect(try group.exitCode() == 125)
         #expect(try group.directory.status().state == .failed)
+    }
+
+    @Test func silentAgentIsReportedWithTheConsole() throws {
+        let group = try RunningGroup(["/bin/true"], isSilent: true) { $0.startTimeoutSeconds = 1 }
+        let failure = try Failure(payload: try group.readToEnd().last.payload)
+        #expect(failure.subject.string.contains("did not answer within 1 seconds"))
+        #expect(failure.subject.string.contains("line two"))
+        #expect(try group.exitCode() == 125)
     }
 
     @Test func removesItselfWhenAsked() throws {
