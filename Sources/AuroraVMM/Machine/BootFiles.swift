@@ -61,7 +61,7 @@ enum BootFiles {
         }
     }
 
-    /// Initialization a guest does without: kernel tracing, whose directory alone takes 10 MiB and 50 ms, and PC hardware
+    /// Initialization a guest does without: kernel tracing, without which a guest of 64 MiB has room to boot, and PC hardware
     /// that is not there.
     private static let unusedInitcalls = [
         "tracer_init_tracefs", "init_kprobe_trace", "init_uprobe_trace", "init_dynamic_event", "init_trace_printk_function_export",

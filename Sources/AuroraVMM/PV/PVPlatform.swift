@@ -63,7 +63,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
     /// Plain stores instead of string instructions.
     ///
     /// A page that was a page table is still write-protected by KVM when the kernel clears it for its next use: a string
-    /// store is then emulated byte by byte, for 250 µs, while after a few plain ones KVM gives up the protection. Halves
+    /// store is then emulated byte by byte, while after a few plain ones KVM gives up the protection. Halves
     /// the time of a fork.
     private static let plainStores = "clearcpuid=erms,rep_good"
 
