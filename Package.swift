@@ -25,6 +25,9 @@ let package = Package(
     targets: [
         // The only C: system headers, request numbers and inline wrappers; no logic.
         .target(name: "CLinux", cSettings: strictC),
+        // The libraries of the store: xxHash, zstd, liburing.
+        .target(
+            name: "CStore", cSettings: strictC, linkerSettings: [.linkedLibrary("zstd"), .linkedLibrary("uring")]),
         // The binaries that run inside a guest (PV shim, agent), embedded by `.incbin`; `make guest` builds them.
         .target(name: "GuestBlobs", exclude: ["README.md"], cSettings: [.headerSearchPath(".")]),
         // Owners for descriptors, mappings, threads; epoll; typed errors.
@@ -45,6 +48,8 @@ let package = Package(
             swiftSettings: strict),
         // Names, configuration, state and control of persistence groups; published ports; the runtime of a VMM process.
         .target(name: "Groups", dependencies: ["AgentClient", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
+        // Pages, page maps, checkpoints, volumes on a disk; deduplication, collection, scrub. Knows nothing of machines.
+        .target(name: "Store", dependencies: ["CStore", "Linux", "CLinux"], swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [
@@ -60,6 +65,7 @@ let package = Package(
         .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(
             name: "AgentTests", dependencies: ["AgentProtocol", "AgentClient", "GuestAgentCore", "Linux", "CLinux"], swiftSettings: strict),
+        .testTarget(name: "StoreTests", dependencies: ["Store", "Linux", "CLinux", "CStore"], swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["aurora", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]
@@ -67,7 +73,7 @@ let package = Package(
 
 // Fuzzers exist only with AURORA_FUZZ=1 (scripts/fuzz): the code they drive is built with their instrumentation.
 if Context.environment["AURORA_FUZZ"] != nil {
-    let instrumented = ["Linux", "AuroraVMM", "Images", "AgentProtocol", "GuestAgentCore"]
+    let instrumented = ["Linux", "AuroraVMM", "Store", "Images", "AgentProtocol", "GuestAgentCore"]
     for target in package.targets where instrumented.contains(target.name) {
         target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
     }

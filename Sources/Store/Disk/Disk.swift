@@ -1,0 +1,81 @@
+internal import Linux
+
+/// What a store lives on: a file, a block device, or a simulation of one.
+///
+/// Offsets and lengths are bytes. Calls may come from several threads at once. What was written before a `flush()` began is durable when
+/// it returns; anything else may be lost, torn at 512 bytes or reordered by a power cut.
+public protocol Disk: AnyObject, Sendable {
+    /// What error messages call it: a path.
+    var name: String { get }
+    /// Size in bytes.
+    var byteCount: UInt64 { get }
+    /// Fills the buffer; bytes never written read as zeros.
+    ///
+    /// - Throws: `DiskError`, also when fewer bytes are there.
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError)
+    /// Writes all parts one after the other, from `offset` on.
+    ///
+    /// - Throws: `DiskError`; then any part of the bytes may have been written.
+    func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
+    /// Returns when all writes that completed before the call survive a power cut.
+    ///
+    /// - Throws: `DiskError`; then nothing is known about them, and the caller must not write on as if they were there.
+    func flush() throws(DiskError)
+    /// The range is not needed any more: it may read as zeros or as anything, and its space may be freed.
+    ///
+    /// - Throws: `DiskError`.
+    func discard(at offset: UInt64, count: UInt64) throws(DiskError)
+    /// Takes a lock that other openers of the disk see too, in this process and in others; it ends with its owner.
+    ///
+    /// - Parameter wait: false to return nil when somebody else holds it.
+    /// - Throws: `DiskError`.
+    func lock(_ range: DiskLock, exclusive: Bool, wait: Bool) throws(DiskError) -> (any DiskLockHandle)?
+}
+
+/// A held lock; released when the last reference goes away.
+public protocol DiskLockHandle: AnyObject, Sendable {}
+
+/// Names of the locks of a store; each is one byte beyond any disk's end.
+public enum DiskLock: Hashable, Sendable {
+    /// Shared: an epoch is in flight. Exclusive: the collector changes phase.
+    case gate
+    /// Keeps new epochs from overtaking a collector that waits for the gate.
+    case turnstile
+    /// Segments are being claimed or given back.
+    case allocation
+    /// One collector at a time.
+    case collection
+    /// Slots are being given to new streams or taken from removed ones.
+    case slots
+    /// The writer of the stream in a slot.
+    case stream(slot: UInt32)
+}
+
+/// A failed operation on a disk.
+public struct DiskError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What was tried.
+    public enum Operation: String, Sendable { case open, create, read, write, flush, discard, lock }
+    /// What was tried.
+    public let operation: Operation
+    /// The disk's name.
+    public let disk: String
+    /// First byte of the range, where there is one.
+    public let offset: UInt64?
+    /// The reason as Linux gives it (`errno`); 0 for a short read or write.
+    public let code: Int32
+
+    /// Makes an error.
+    public init(_ operation: Operation, _ disk: String, offset: UInt64? = nil, code: Int32) {
+        self.operation = operation
+        self.disk = disk
+        self.offset = offset
+        self.code = code
+    }
+
+    /// "Cannot write PATH at byte N: reason".
+    public var description: String {
+        let place = offset.map { " at byte \($0)" } ?? ""
+        let reason = code == 0 ? "it is too short" : Errno(rawValue: code).description
+        return "Cannot \(operation.rawValue) \(disk)\(place): \(reason)"
+    }
+}
