@@ -1,0 +1,99 @@
+/// What can go wrong with a store: what, where, and what to do about it.
+public enum StoreError: Error, Hashable, Sendable {
+    /// The disk failed.
+    case disk(DiskError)
+    /// Bytes are not what whoever refers to them expects.
+    case damaged(Damage)
+    /// There is no room for so many bytes.
+    case full(store: String, bytes: UInt64)
+    /// This program cannot read it: a newer or unknown format.
+    case unsupported(what: String, store: String, reason: String)
+    /// No stream has the name.
+    case noStream(String)
+    /// A stream has the name already.
+    case streamExists(String)
+    /// Another process (or another part of this one) writes the stream.
+    case streamInUse(String)
+    /// The stream has no such checkpoint.
+    case noCheckpoint(stream: String, wanted: String)
+    /// A checkpoint of the stream has the name already.
+    case checkpointExists(stream: String, name: String)
+    /// A checkpoint that must be kept.
+    case checkpointProtected(stream: String, number: UInt64, reason: String)
+    /// A value given by the caller does not fit.
+    case invalid(what: String, reason: String)
+    /// A write or flush failed before: nothing more is written until the stream is opened again.
+    case writerBroken(stream: String, reason: String)
+    /// All slots are in use.
+    case tooManyStreams(store: String, max: UInt32)
+
+    /// Where bytes are wrong.
+    public struct Damage: Hashable, Sendable {
+        /// "commit block", "table", "page" …
+        public var what: String
+        /// The stream's name, where known.
+        public var stream: String?
+        /// The checkpoint's number, where known.
+        public var number: UInt64?
+        /// First byte on the disk, where there is one.
+        public var offset: UInt64?
+        /// What is wrong.
+        public var reason: String
+
+        /// Describes damage.
+        public init(_ what: String, stream: String? = nil, number: UInt64? = nil, offset: UInt64? = nil, reason: String) {
+            self.what = what
+            self.stream = stream
+            self.number = number
+            self.offset = offset
+            self.reason = reason
+        }
+    }
+
+    /// Damage found by a layer that does not know the stream gets its name here.
+    func inStream(_ name: String, number: UInt64? = nil) -> StoreError {
+        guard case .damaged(var damage) = self else { return self }
+        damage.stream = damage.stream ?? name
+        damage.number = damage.number ?? number
+        return .damaged(damage)
+    }
+}
+
+extension StoreError: CustomStringConvertible {
+    /// A sentence that says what failed, on what, and what can be done.
+    public var description: String {
+        switch self {
+        case .disk(let error) where error.code == StoreError.noSpaceCode:
+            "\(error). Free some: `aurora gc`, remove checkpoints or groups, or enlarge the disk"
+        case .disk(let error): "\(error)"
+        case .damaged(let damage): "\(damage)"
+        case .full(let store, let bytes):
+            "The store \(store) has no room for \(bytes) more bytes. Run `aurora gc`, drop checkpoints or enlarge the store"
+        case .unsupported(let what, let store, let reason): "Cannot read \(what) of the store \(store): \(reason)"
+        case .noStream(let name): "There is no stream \(name) in the store"
+        case .streamExists(let name): "A stream \(name) exists already"
+        case .streamInUse(let name): "The stream \(name) is being written by another process"
+        case .noCheckpoint(let stream, let wanted): "\(stream) has no checkpoint \(wanted)"
+        case .checkpointExists(let stream, let name): "\(stream) has a checkpoint \(name) already"
+        case .checkpointProtected(let stream, let number, let reason): "Checkpoint \(number) of \(stream) is kept: \(reason)"
+        case .invalid(let what, let reason): "Invalid \(what): \(reason)"
+        case .writerBroken(let stream, let reason):
+            "Nothing more is written to \(stream) until it is opened again; its last durable checkpoint is safe. Reason: \(reason)"
+        case .tooManyStreams(let store, let max): "The store \(store) has room for \(max) streams. Remove some"
+        }
+    }
+
+    /// `ENOSPC`.
+    private static let noSpaceCode: Int32 = 28
+}
+
+extension StoreError.Damage: CustomStringConvertible {
+    /// "Damaged WHAT of STREAM, checkpoint N, at byte O: reason".
+    public var description: String {
+        var text = "Damaged \(what)"
+        if let stream { text += " of \(stream)" }
+        if let number { text += ", checkpoint \(number)" }
+        if let offset { text += ", at byte \(offset)" }
+        return text + ": \(reason)"
+    }
+}

@@ -1,0 +1,120 @@
+/// What streams need of the lower half: slots, space, the index of pages, and the gate that keeps the collector away.
+///
+/// All calls may come from several threads.
+protocol StoreGround: AnyObject, Sendable {
+    var disk: any Disk { get }
+    /// The superblock's identifier of this store; seeds the checksums of commit blocks.
+    var identity: StoreIdentity { get }
+    /// How many slots there are, used or not.
+    var slotCount: UInt32 { get }
+    /// The newest valid copy of a slot; nil when no stream lives there.
+    ///
+    /// Never cached: another process may have written it.
+    func slot(at index: UInt32) throws(StoreError) -> SlotRecord?
+    /// All slots in which a stream lives, in their order.
+    func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)]
+    /// Writes over the older copy of a slot (nil frees it); not yet durable.
+    ///
+    /// The caller holds the lock of the stream, or of the slots.
+    func write(_ record: SlotRecord?, toSlot index: UInt32) throws(StoreError)
+    /// Space for one writer; it owns the segments it claims until it is closed or dropped.
+    func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator
+    /// Hints where a page with this checksum may lie; each must be compared byte by byte.
+    func candidates(for checksum: Checksum) -> [PageLocation]
+    /// Tells others where a page lies, after its write has completed.
+    func publish(_ checksum: Checksum, at location: PageLocation)
+    /// A page that was already there is about to be shared: a running collection must keep it. Under the gate.
+    func markShared(_ location: PageLocation)
+    /// Holds the collector off between its phases: from an epoch's first look-up until its commit is written.
+    func enterGate() throws(StoreError) -> any DiskLockHandle
+}
+
+/// Space for one writer.
+///
+/// Not thread-safe: one thread at a time. What it gives is marked when a collection is running.
+protocol ExtentAllocator: AnyObject, Sendable {
+    /// Gives between one and `blocks` contiguous blocks: right at `preferred` when that is free, else where most fit.
+    ///
+    /// - Throws: `StoreError.full`.
+    func allocate(blocks: Int, preferred: UInt64?) throws(StoreError) -> Extent
+    /// Takes back blocks nobody else has heard of: never published, in no commit that was written.
+    func release(_ extent: Extent)
+    /// Gives the segments back: nothing more will be allocated.
+    func close() throws(StoreError)
+}
+
+/// Blocks that follow one another.
+public struct Extent: Hashable, Sendable {
+    /// First byte, a multiple of the block size.
+    public var offset: UInt64
+    /// How many blocks of 4096 bytes.
+    public var blocks: Int
+
+    /// Names blocks.
+    public init(offset: UInt64, blocks: Int) {
+        self.offset = offset
+        self.blocks = blocks
+    }
+
+    /// First byte behind it.
+    public var end: UInt64 { offset + UInt64(blocks) * UInt64(StoreFormat.blockBytes) }
+}
+
+/// A store, told from any other: random, in its superblock.
+public struct StoreIdentity: Hashable, Sendable {
+    /// Lower half.
+    public let low: UInt64
+    /// Upper half.
+    public let high: UInt64
+
+    /// Takes an identifier as it lies on the disk.
+    public init(low: UInt64, high: UInt64) {
+        self.low = low
+        self.high = high
+    }
+}
+
+/// A stream, told from any other ever made: random; names come and go.
+public struct StreamIdentity: Hashable, Sendable {
+    /// Lower half.
+    public let low: UInt64
+    /// Upper half.
+    public let high: UInt64
+
+    /// Takes an identifier as it lies on the disk.
+    public init(low: UInt64, high: UInt64) {
+        self.low = low
+        self.high = high
+    }
+}
+
+/// Stored bytes and their checksum, as whoever refers to them keeps both.
+public struct DataReference: Hashable, Sendable {
+    /// Where they lie; at most 4096 bytes.
+    public var location: PageLocation
+    /// Of the bytes.
+    public var checksum: Checksum
+
+    /// Refers to bytes.
+    public init(location: PageLocation, checksum: Checksum) {
+        self.location = location
+        self.checksum = checksum
+    }
+}
+
+/// What a slot says about the stream in it.
+public struct SlotRecord: Hashable, Sendable {
+    /// The stream.
+    public var stream: StreamIdentity
+    /// Its name, 1…128 bytes of UTF-8.
+    public var name: String
+    /// Its newest durable anchor.
+    public var anchor: DataReference
+
+    /// Describes a stream's slot.
+    public init(stream: StreamIdentity, name: String, anchor: DataReference) {
+        self.stream = stream
+        self.name = name
+        self.anchor = anchor
+    }
+}
