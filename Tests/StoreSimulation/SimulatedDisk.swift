@@ -1,0 +1,183 @@
+internal import CLinux
+public import Store
+import Synchronization
+
+/// A disk in memory that counts its operations, fails them on demand, and records them so that power cuts can be played back.
+///
+/// `@unchecked Sendable` is not needed: all state is in one mutex. Each lock taken is its own owner, as with a file.
+public final class SimulatedDisk: Disk {
+    /// An operation as the medium saw it.
+    public enum Event: Sendable {
+        /// Bytes that arrived; lost, torn or reordered by a power cut until a flush follows.
+        case write(offset: UInt64, bytes: [UInt8])
+        /// Everything before is durable.
+        case flush
+        /// A flush that failed: whether the writes before it are durable is never known.
+        case failedFlush
+        /// Bytes given up.
+        case discard(offset: UInt64, count: UInt64)
+    }
+
+    /// What error messages call it.
+    public let name: String
+    /// Size in bytes.
+    public let byteCount: UInt64
+
+    private struct State {
+        var image: DiskImage
+        var initial: DiskImage
+        var events: [Event] = []
+        var isRecording = true
+        var counts: [DiskError.Operation: Int] = [:]
+        var plan: FaultPlan?
+        var operations = 0
+        var locks: [DiskLock: Int] = [:]
+
+        mutating func fault(_ operation: DiskError.Operation) -> FaultPlan.Kind? {
+            counts[operation, default: 0] += 1
+            guard let plan, plan.operations.contains(operation) else {
+                if plan == nil, FaultPlan.counted.contains(operation) { operations += 1 }
+                return nil
+            }
+            operations += 1
+            guard plan.isForEver ? operations >= plan.index : operations == plan.index else { return nil }
+            return plan.kind
+        }
+    }
+    private let state: Mutex<State>
+
+    /// A disk of zeros.
+    public convenience init(byteCount: UInt64, name: String = "simulated disk") {
+        self.init(DiskImage(byteCount: byteCount), name: name)
+    }
+
+    /// A disk with a content, as found after a power cut.
+    public init(_ image: DiskImage, name: String = "simulated disk") {
+        self.name = name
+        byteCount = image.byteCount
+        state = Mutex(State(image: image, initial: image))
+    }
+
+    /// The content as readers see it now.
+    public var image: DiskImage { state.withLock { $0.image } }
+    /// How often an operation was asked for, failed ones included.
+    public func count(of operation: DiskError.Operation) -> Int { state.withLock { $0.counts[operation, default: 0] } }
+    /// Operations that a fault plan could have failed, since the plan was set or the disk was made.
+    public var operationCount: Int { state.withLock { $0.operations } }
+
+    /// Starts to fail operations; nil ends it.
+    ///
+    /// Operations count from 1 again.
+    public func setFaults(_ plan: FaultPlan?) {
+        state.withLock {
+            $0.plan = plan
+            $0.operations = 0
+        }
+    }
+
+    /// What happened so far, and the content before it.
+    public var trace: DiskTrace { state.withLock { DiskTrace(initial: $0.initial, events: $0.events) } }
+    /// Number of events so far: what was acknowledged now must be there after a cut at this event or later.
+    public var eventCount: Int { state.withLock { $0.events.count } }
+    /// Forgets what happened: playback then starts from the present content.
+    public func restartTrace(recording: Bool = true) {
+        state.withLock {
+            $0.initial = $0.image
+            $0.events = []
+            $0.isRecording = recording
+        }
+    }
+    /// Changes the content behind the store's back.
+    public func damage(_ change: (inout DiskImage) -> Void) { state.withLock { change(&$0.image) } }
+
+    /// Reads, or fails as planned.
+    public func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
+        let code: Int32? = state.withLock { state in
+            switch state.fault(.read) {
+            case .none: return state.image.read(at: offset, into: buffer) ? nil : 0
+            case .code(let code): return code
+            case .short: return 0
+            }
+        }
+        if let code { throw DiskError(.read, name, offset: offset, code: code) }
+    }
+
+    /// Writes, or fails as planned.
+    public func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let code: Int32? = state.withLock { state in
+            var bytes: [UInt8] = []
+            for part in parts { bytes.append(contentsOf: part) }
+            let fault = state.fault(.write)
+            if case .code(let code) = fault { return code }
+            // A short write leaves whole sectors, as a full file system or a cut transfer does.
+            if fault == .short { bytes.removeLast(bytes.count - bytes.count / 2 / 512 * 512) }
+            guard state.image.write(bytes, at: offset) else { return ENOSPC }
+            if state.isRecording, !bytes.isEmpty { state.events.append(.write(offset: offset, bytes: bytes)) }
+            return fault == .short ? 0 : nil
+        }
+        if let code { throw DiskError(.write, name, offset: offset, code: code) }
+    }
+
+    /// Makes everything written before durable, or fails as planned.
+    public func flush() throws(DiskError) {
+        let code: Int32? = state.withLock { state in
+            switch state.fault(.flush) {
+            case .none:
+                if state.isRecording { state.events.append(.flush) }
+                return nil
+            case .code(let code):
+                if state.isRecording { state.events.append(.failedFlush) }
+                return code
+            case .short: return EIO
+            }
+        }
+        if let code { throw DiskError(.flush, name, code: code) }
+    }
+
+    /// Gives bytes up: they read as zeros.
+    public func discard(at offset: UInt64, count: UInt64) throws(DiskError) {
+        let code: Int32? = state.withLock { state in
+            switch state.fault(.discard) {
+            case .none:
+                state.image.discard(at: offset, count: count)
+                if state.isRecording { state.events.append(.discard(offset: offset, count: count)) }
+                return nil
+            case .code(let code): return code
+            case .short: return EIO
+            }
+        }
+        if let code { throw DiskError(.discard, name, offset: offset, code: code) }
+    }
+
+    /// Takes a lock; each is its own owner.
+    public func lock(_ range: DiskLock, exclusive: Bool, wait: Bool) throws(DiskError) -> (any DiskLockHandle)? {
+        let code: Int32? = state.withLock { state in
+            if case .code(let code) = state.fault(.lock) { return code }
+            return nil
+        }
+        if let code { throw DiskError(.lock, name, code: code) }
+        while true {
+            let taken = state.withLock { state in
+                let holders = state.locks[range, default: 0]  // -1: exclusive
+                guard exclusive ? holders == 0 : holders >= 0 else { return false }
+                state.locks[range] = exclusive ? -1 : holders + 1
+                return true
+            }
+            if taken { return Handle(disk: self, range: range, exclusive: exclusive) }
+            guard wait else { return nil }
+            usleep(50)
+        }
+    }
+
+    private final class Handle: DiskLockHandle {
+        let disk: SimulatedDisk
+        let range: DiskLock
+        let exclusive: Bool
+        init(disk: SimulatedDisk, range: DiskLock, exclusive: Bool) {
+            self.disk = disk
+            self.range = range
+            self.exclusive = exclusive
+        }
+        deinit { disk.state.withLock { $0.locks[range] = exclusive ? 0 : $0.locks[range, default: 1] - 1 } }
+    }
+}
