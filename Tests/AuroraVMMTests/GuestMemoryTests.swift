@@ -28,3 +28,30 @@ import Testing
         #expect(throws: GuestMemoryError.self) { try memory.pointer(GuestAddress(address), count) }
     }
 }
+
+@Suite struct DirtyBitmapTests {
+    /// Against a set, with sizes around the summary's borders.
+    @Test(arguments: [1, 63, 64, 65, 4095, 4096, 4097, 300_000])
+    func itTakesWhatWasMarked(pages: Int) {
+        var generator = SeededGenerator(seed: UInt64(pages))
+        let bitmap = DirtyBitmap(pages: pages)
+        for _ in 0..<50 {
+            var expected: Set<Int> = []
+            for _ in 0..<generator.below(100) {
+                let page = generator.below(pages)
+                bitmap.mark(page: page)
+                expected.insert(page)
+            }
+            var taken: [Int] = []
+            bitmap.drain { taken.append($0) }
+            #expect(taken == expected.sorted())
+        }
+        bitmap.markAll()
+        var next = 0
+        bitmap.drain {
+            #expect($0 == next)
+            next += 1
+        }
+        #expect(next == pages)
+    }
+}

@@ -5,6 +5,7 @@ struct ExitHandler: Sendable {
     let platform: any Platform & Sendable
     let memory: GuestMemory
     let devices: DeviceBoard
+    let tracker: DirtyTracker
     let console: ConsoleLog
 
     /// Serves one exit, on the vCPU's thread.
@@ -15,7 +16,18 @@ struct ExitHandler: Sendable {
         case KVM_EXIT_IO: return platform.handlePort(cpu, memory: memory)
         case KVM_EXIT_MMIO: return handleMMIO(run)
         case KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN: return .resume
+        case KVM_EXIT_DIRTY_RING_FULL: return handleFullRing()
         default: return .end(unexpected(run))
+        }
+    }
+
+    /// Makes room in the dirty ring; the pages wait in the bitmap for the checkpointer.
+    private func handleFullRing() -> ExitAction {
+        do throws(MachineError) {
+            try tracker.harvest(ringIsFull: true)
+            return .resume
+        } catch {
+            return .end(.failed("\(error)"))
         }
     }
 

@@ -20,6 +20,7 @@ public final class Machine: Sendable {
     let virtualMachine: VirtualMachine
     let devices: DeviceBoard
     let runner: VCPURunner
+    let tracker: DirtyTracker
     private let ending: MachineEnding
 
     /// Makes the machine and loads the kernel; nothing runs yet.
@@ -53,9 +54,10 @@ public final class Machine: Sendable {
         virtualMachine = parts.virtualMachine
         memory = parts.memory
         devices = parts.devices
+        tracker = parts.tracker
         let ending = MachineEnding()
         self.ending = ending
-        let handler = ExitHandler(platform: platform, memory: memory, devices: devices, console: console)
+        let handler = ExitHandler(platform: platform, memory: memory, devices: devices, tracker: tracker, console: console)
         runner = try VCPURunner(cpu: parts.cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
     }
 

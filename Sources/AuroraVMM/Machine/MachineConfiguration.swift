@@ -59,6 +59,12 @@ public struct MachineConfiguration: Sendable {
     public var vsockSocketPath: String?
     /// Receives everything the guest prints on its console, on the printing thread.
     public var consoleLog: (@Sendable (UnsafeRawBufferPointer) -> Void)?
+    /// Whether what vCPUs write is recorded from the first instruction: for a machine that goes on from a checkpoint.
+    ///
+    /// Otherwise `Machine.setTracksWrites` begins it.
+    public var tracksWrites = false
+    /// Entries of KVM's dirty ring, a power of two, where it is offered; zero: its slower bitmaps.
+    package var dirtyRingEntries = DirtyRing.entriesDefault
     /// A static program that takes the agent's place as the guest's first; nil: the agent.
     package var initialProgram: [UInt8]?
 

@@ -10,6 +10,7 @@ struct MachineParts {
     let memory: GuestMemory
     let devices: DeviceBoard
     let cpu: VirtualCPU
+    let tracker: DirtyTracker
 
     /// Makes the parts.
     ///
@@ -29,13 +30,18 @@ struct MachineParts {
         memory = GuestMemory(regions: regions)
         // Memory slots come before the interrupt controller: each one afterwards waits 7.5 ms for a grace period.
         for (index, region) in memory.regions.enumerated() {
-            try virtualMachine.setMemory(slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count)
+            try virtualMachine.setMemory(
+                slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count,
+                flags: configuration.tracksWrites ? DirtyTracker.slotFlags : 0)
         }
+        tracker = try DirtyTracker(
+            virtualMachine, memory: memory, isTracking: configuration.tracksWrites, ringEntries: configuration.dirtyRingEntries)
         devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
         try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
         try virtualMachine.createInterruptController()
         try platform.prepareProcessors(of: virtualMachine)
         cpu = try virtualMachine.createVirtualCPU(0)
+        try tracker.attach(cpu)
         try platform.routeInterrupts(of: virtualMachine, devices: devices.addresses.count)
         try devices.connect(to: virtualMachine)
     }

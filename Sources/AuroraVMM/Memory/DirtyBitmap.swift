@@ -2,21 +2,32 @@ import Synchronization
 
 /// One bit a page, set by any thread, taken by the checkpointer.
 ///
+/// A summary has one bit for each word of 64 pages, so that taking a few set bits costs no walk over all of memory.
+///
 /// `@unchecked Sendable`: the words are atomics in memory this object owns.
 final class DirtyBitmap: @unchecked Sendable {
     private let words: UnsafeMutablePointer<Atomic<UInt64>>
+    private let summary: UnsafeMutablePointer<Atomic<UInt64>>
+    private let pages: Int
     private let count: Int
+    private let summaryCount: Int
 
     /// A bitmap with all bits clear.
     init(pages: Int) {
+        self.pages = pages
         count = (pages + 63) / 64
+        summaryCount = (count + 63) / 64
         words = .allocate(capacity: count)
+        summary = .allocate(capacity: summaryCount)
         for index in 0..<count { (words + index).initialize(to: Atomic(0)) }
+        for index in 0..<summaryCount { (summary + index).initialize(to: Atomic(0)) }
     }
 
     deinit {
         words.deinitialize(count: count)
         words.deallocate()
+        summary.deinitialize(count: summaryCount)
+        summary.deallocate()
     }
 
     /// Sets the bits of the pages that `count` bytes from `offset` touch.
@@ -25,19 +36,44 @@ final class DirtyBitmap: @unchecked Sendable {
     @inline(__always)
     func mark(offset: Int, count: Int) {
         guard count > 0 else { return }
-        for page in (offset / pageBytes)...((offset + count - 1) / pageBytes) {
-            words[page / 64].bitwiseOr(1 << UInt64(page % 64), ordering: .releasing)
+        for page in (offset / pageBytes)...((offset + count - 1) / pageBytes) { mark(page: page) }
+    }
+
+    /// Sets the bit of a page, which has been checked by the caller.
+    ///
+    /// Never skips a bit that is set already: reading it first would let the write that is announced here pass a harvest.
+    @inline(__always)
+    func mark(page: Int) { mark(word: page / 64, bits: 1 << UInt64(page % 64)) }
+
+    /// Sets several bits of one word; the summary follows, so that no set bit stays unseen.
+    @inline(__always)
+    func mark(word: Int, bits: UInt64) {
+        words[word].bitwiseOr(bits, ordering: .acquiringAndReleasing)
+        summary[word / 64].bitwiseOr(1 << UInt64(word % 64), ordering: .acquiringAndReleasing)
+    }
+
+    /// Sets the bits of all pages.
+    func markAll() {
+        for word in 0..<count {
+            let pages = min(64, self.pages - word * 64)
+            mark(word: word, bits: pages == 64 ? .max : 1 << UInt64(pages) - 1)
         }
     }
 
     /// Takes all set bits, leaving the bitmap clear; calls `body` with each page number in order.
+    @inline(__always)
     func drain(_ body: (Int) -> Void) {
-        for index in 0..<count {
-            if words[index].load(ordering: .relaxed) == 0 { continue }
-            var bits = words[index].exchange(0, ordering: .acquiring)
-            while bits != 0 {
-                body(index * 64 + bits.trailingZeroBitCount)
-                bits &= bits - 1
+        for group in 0..<summaryCount {
+            if summary[group].load(ordering: .relaxed) == 0 { continue }
+            var marked = summary[group].exchange(0, ordering: .acquiringAndReleasing)
+            while marked != 0 {
+                let word = group * 64 + marked.trailingZeroBitCount
+                var bits = words[word].exchange(0, ordering: .acquiringAndReleasing)
+                while bits != 0 {
+                    body(word * 64 + bits.trailingZeroBitCount)
+                    bits &= bits - 1
+                }
+                marked &= marked - 1
             }
         }
     }

@@ -28,8 +28,10 @@ public final class GuestMemory: @unchecked Sendable {
         public let mapping: Mapping
         /// Length in bytes.
         public var count: Int { mapping.count }
-        /// One bit a page, set by writes of the VMM.
+        /// One bit a page, set by writes of the VMM, and of vCPUs when they are harvested.
         let dirty: DirtyBitmap
+        /// The number of the first page among the pages of all regions.
+        public internal(set) var firstPage = 0
 
         /// Places host memory at a guest-physical address.
         public init(start: GuestAddress, mapping: Mapping) {
@@ -44,7 +46,13 @@ public final class GuestMemory: @unchecked Sendable {
 
     /// Makes the guest-physical address space of these regions, which must not overlap.
     public init(regions: [Region]) {
-        self.regions = regions.sorted { $0.start < $1.start }
+        var regions = regions.sorted { $0.start < $1.start }
+        var firstPage = 0
+        for index in regions.indices {
+            regions[index].firstPage = firstPage
+            firstPage += regions[index].count / pageBytes
+        }
+        self.regions = regions
     }
 
     /// The region and offset of a range that lies wholly inside one region.

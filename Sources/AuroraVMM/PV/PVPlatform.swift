@@ -39,7 +39,9 @@ final class PVPlatform: Platform, @unchecked Sendable {
         do throws(SystemError) {
             slot = ShimSlot(
                 image: image,
-                mapping: try .anonymous(count: ShimLayout.slotBytes(memoryBytes: memoryBytes), what: "the memory of the PV shim"))
+                region: .init(
+                    start: ShimLayout.slotAddress,
+                    mapping: try .anonymous(count: ShimLayout.slotBytes(memoryBytes: memoryBytes), what: "the memory of the PV shim")))
         } catch {
             throw .system(error)
         }
@@ -52,7 +54,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
                 if getenv("NOTHP") == nil { memory.adviseHugePages() }
                 return [
                     .init(start: GuestAddress(0), mapping: memory),
-                    .init(start: ShimLayout.slotAddress, mapping: slot.mapping),
+                    slot.region,
                 ]
             } catch {
                 throw .system(error)
@@ -121,7 +123,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         guard let region = regions.first(where: { $0.start == ShimLayout.slotAddress }) else {
             throw .state("it has no memory for the PV shim")
         }
-        slot = ShimSlot(image: image, mapping: region.mapping)
+        slot = ShimSlot(image: image, region: region)
     }
 
     func save(_ machine: VirtualMachine) throws(MachineError) -> PlatformState {

@@ -4,15 +4,16 @@ import Linux
 /// The shim's memory slot: its image, page tables for its three L4 slots, descriptor tables, and parameters.
 struct ShimSlot {
     let image: ShimImage
-    let mapping: Mapping
+    let region: GuestMemory.Region
+    var mapping: Mapping { region.mapping }
     /// Where the shim in this slot keeps `struct cpu`; a restored one may be older than `image`.
     var cpuOffset: Int
     /// Where it keeps `struct params`.
     var parametersOffset: Int
 
-    init(image: ShimImage, mapping: Mapping) {
+    init(image: ShimImage, region: GuestMemory.Region) {
         self.image = image
-        self.mapping = mapping
+        self.region = region
         cpuOffset = ShimImage.offset(image.cpu)
         parametersOffset = ShimImage.offset(image.params)
     }
@@ -36,6 +37,7 @@ struct ShimSlot {
 
     func store<Value: FixedWidthInteger>(_ value: Value, at offset: Int) {
         (mapping.base + offset).storeBytes(of: value.littleEndian, as: Value.self)
+        region.dirty.mark(offset: offset, count: MemoryLayout<Value>.size)
     }
 
     func load<Value: FixedWidthInteger>(_ offset: Int, as type: Value.Type = Value.self) -> Value {

@@ -189,6 +189,7 @@ static const unsigned long CKVM_GET_TSC_KHZ = KVM_GET_TSC_KHZ;
 static const unsigned long CKVM_SET_TSC_KHZ = KVM_SET_TSC_KHZ;
 static const unsigned long CKVM_ENABLE_CAP = KVM_ENABLE_CAP;
 static const unsigned long CKVM_RESET_DIRTY_RINGS = KVM_RESET_DIRTY_RINGS;
+static const unsigned long CKVM_DIRTY_RING_OFFSET = KVM_DIRTY_LOG_PAGE_OFFSET * 4096UL; // of a vCPU's descriptor
 static const unsigned long CKVM_SET_SIGNAL_MASK = KVM_SET_SIGNAL_MASK;
 
 // MARK: - TUN/TAP request numbers

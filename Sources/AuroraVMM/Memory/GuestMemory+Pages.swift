@@ -1,0 +1,48 @@
+internal import CLinux
+import Linux
+
+/// Guest memory as one sequence of pages: the pages of the first region, then those of the next.
+///
+/// This numbering is what checkpoints use; it has no holes and depends only on `MachineState.memory`.
+extension GuestMemory {
+    /// Pages of all regions.
+    public var pageCount: Int { regions.last.map { $0.firstPage + $0.count / pageBytes } ?? 0 }
+
+    /// The region of a page, and its number in the region.
+    @inline(__always)
+    func locate(page: Int) -> (region: Int, page: Int)? {
+        guard page >= 0 else { return nil }
+        for index in regions.indices where page < regions[index].firstPage + regions[index].count / pageBytes {
+            return (index, page - regions[index].firstPage)
+        }
+        return nil
+    }
+
+    /// Copies a page to a buffer of at least `pageBytes` bytes.
+    ///
+    /// A running guest may change it meanwhile: then the page is reported dirty again.
+    ///
+    /// - Precondition: `page` is below `pageCount`.
+    @inline(__always)
+    public func copy(page: Int, to target: UnsafeMutableRawPointer) {
+        guard let place = locate(page: page) else { preconditionFailure("page \(page) is not guest memory") }
+        memcpy(target, regions[place.region].mapping.base + place.page * pageBytes, pageBytes)
+    }
+
+    /// Takes all pages known to be written since they were taken last; calls `body` with each number in rising order.
+    ///
+    /// What vCPUs wrote is known after `Machine.harvestDirtyPages()`; what the VMM wrote is known at once.
+    /// Costs time by dirty pages, not by the size of memory.
+    @inline(__always)
+    public func drainDirtyPages(_ body: (Int) -> Void) {
+        for region in regions { region.dirty.drain { body(region.firstPage + $0) } }
+    }
+
+    /// Declares a page written: it belongs to the next checkpoint.
+    ///
+    /// - Precondition: `page` is below `pageCount`.
+    public func markDirty(page: Int) {
+        guard let place = locate(page: page) else { preconditionFailure("page \(page) is not guest memory") }
+        regions[place.region].dirty.mark(page: place.page)
+    }
+}
