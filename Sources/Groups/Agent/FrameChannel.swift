@@ -81,6 +81,12 @@ final class FrameChannel: @unchecked Sendable {
         handler?(.closed(reason))
     }
 
+    /// Ends the channel; nobody is told.
+    func abandon() {
+        handler = nil
+        close()
+    }
+
     private var interest: EventLoop.Interest {
         var interest: EventLoop.Interest = isReadingPaused || closesWhenFlushed ? [] : .readable
         if head < queue.count { interest.insert(.writable) }

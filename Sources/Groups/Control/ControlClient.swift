@@ -47,11 +47,58 @@ public struct ControlClient: Sendable {
     /// - Throws: `GroupError`.
     public func powerCut() throws(GroupError) { _ = try call("POST", "/v1/power-cut") }
 
-    private func call(_ method: String, _ path: String, _ parameters: [String: String] = [:]) throws(GroupError) -> [UInt8] {
+    /// How its checkpoints go.
+    ///
+    /// - Throws: `GroupError`.
+    public func persistence() throws(GroupError) -> PersistenceReport { try decode(try call("GET", "/v1/persistence")) }
+
+    /// Takes a checkpoint and waits until it is durable.
+    ///
+    /// - Throws: `GroupError`.
+    public func checkpoint(name: String? = nil) throws(GroupError) -> CheckpointReceipt {
+        try decode(try call("POST", "/v1/checkpoint", name.map { ["name": $0] } ?? [:], ControlClient.diskTimeoutMilliseconds))
+    }
+
+    /// Adds a place for checkpoints.
+    ///
+    /// - Throws: `GroupError`.
+    public func attach(_ backend: BackendKind) throws(GroupError) {
+        _ = try call("POST", "/v1/attach", ["backend": backend.rawValue], ControlClient.diskTimeoutMilliseconds)
+    }
+
+    /// Takes a place for checkpoints away.
+    ///
+    /// - Throws: `GroupError`.
+    public func detach(_ backend: BackendKind) throws(GroupError) {
+        _ = try call("POST", "/v1/detach", ["backend": backend.rawValue], ControlClient.diskTimeoutMilliseconds)
+    }
+
+    /// Changes how often the group is checkpointed.
+    ///
+    /// - Throws: `GroupError`.
+    public func setPeriod(_ period: CheckpointPeriod) throws(GroupError) {
+        _ = try call("POST", "/v1/period", ["period": period.description])
+    }
+
+    /// Puts the group back to a checkpoint, in place.
+    ///
+    /// - Parameter selector: as a user writes it.
+    /// - Throws: `GroupError`.
+    public func rollback(to selector: String) throws(GroupError) {
+        _ = try call("POST", "/v1/rollback", ["to": selector], ControlClient.diskTimeoutMilliseconds)
+    }
+
+    /// What waits for a disk may wait longer: a first, full checkpoint writes all of the memory.
+    private static let diskTimeoutMilliseconds: Int32 = 600_000
+
+    private func call(
+        _ method: String, _ path: String, _ parameters: [String: String] = [:], _ timeoutMilliseconds: Int32 = 30_000
+    ) throws(GroupError) -> [UInt8] {
         let response: HTTPResponse
         do throws(GroupError) {
             response = try HTTPClient.send(
-                HTTPRequest(method: method, path: path, parameters: parameters), to: directory.controlSocketPath)
+                HTTPRequest(method: method, path: path, parameters: parameters), to: directory.controlSocketPath,
+                timeoutMilliseconds: timeoutMilliseconds)
         } catch  where error.kind == .notRunning {
             throw GroupError(.notRunning, "Group \(directory.name) is not running", remedy: "See its state with: aurora ps -a")
         }

@@ -57,6 +57,31 @@ final class ApplicationSession: @unchecked Sendable {
         }
     }
 
+    /// Goes on with a program that runs already, over a greeted connection to the agent of a guest that went on from a checkpoint.
+    ///
+    /// A former connection is forgotten without a word: it led to a guest that is no more.
+    func resume(_ socket: SharedDescriptor, session: Int32) {
+        forgetAgent()
+        let channel = FrameChannel(socket, loop: loop)
+        agent = channel
+        // The agent grants what the program can take; nothing may be sent before.
+        inputWindow = 0
+        do throws(SystemError) {
+            try channel.start { [weak self] in self?.agentDid($0) }
+            channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
+            channel.send(.attach, request: ApplicationSession.request, payload: SessionNumber(session).encoded)
+            if client?.hasRoom == false { channel.pauseReading(true) }
+        } catch {
+            report(.lost("\(error)"))
+        }
+    }
+
+    /// Lets go of the connection to the agent; what happens to it is not reported.
+    func forgetAgent() {
+        agent?.abandon()
+        agent = nil
+    }
+
     /// Connects a client; there is one at a time.
     func attach(_ socket: SharedDescriptor) {
         let channel = FrameChannel(socket, loop: loop)

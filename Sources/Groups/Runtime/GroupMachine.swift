@@ -20,6 +20,8 @@ public protocol GroupMachine: Sendable {
     var modeName: String { get }
     /// The last lines of the guest's console.
     var consoleTail: String { get }
+    /// Its checkpoints; nil when the machine cannot have any.
+    var persistence: (any GroupPersistence)? { get }
     /// Lets the machine run.
     func start() throws
     /// Stops its processors.
@@ -32,20 +34,56 @@ public protocol GroupMachine: Sendable {
     func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void)
 }
 
+extension GroupMachine {
+    /// Nothing, unless a machine says otherwise.
+    public var persistence: (any GroupPersistence)? { nil }
+}
+
+/// A checkpoint somewhere in the store.
+public struct CheckpointReference: Sendable, Hashable, Codable, CustomStringConvertible {
+    /// The store's stream, for example `group/web`.
+    public var stream: String
+    /// The checkpoint's number in it.
+    public var number: UInt64
+
+    /// Names a checkpoint.
+    public init(stream: String, number: UInt64) {
+        self.stream = stream
+        self.number = number
+    }
+
+    /// Reads `STREAM@NUMBER`; nil for anything else.
+    public init?(parsing text: String) {
+        guard let mark = text.lastIndex(of: "@"), let number = UInt64(text[text.index(after: mark)...]), mark > text.startIndex else {
+            return nil
+        }
+        self.init(stream: String(text[..<mark]), number: number)
+    }
+
+    /// `STREAM@NUMBER`.
+    public var description: String { "\(stream)@\(number)" }
+}
+
 /// The machine a group needs.
 public struct GroupMachineSpecification: ~Copyable, Sendable {
     /// A disk of the group.
-    public struct Disk: Sendable, Hashable {
-        /// The file on the host.
-        public var path: String
-        /// Whether writing is refused.
-        public var readOnly: Bool
-        /// Where writes go instead of the file; nil for the file itself.
-        public var overlayPath: String?
+    public enum Disk: Sendable, Hashable {
+        /// A file on the host, as it is.
+        case file(path: String, readOnly: Bool)
+        /// The copy-on-write volume of the store with a number; what is written between checkpoints goes to a file.
+        case volume(map: UInt16, importedFrom: String?, scratchPath: String, readOnly: Bool)
     }
 
-    /// Guest memory in bytes.
-    public let memoryBytes: Int
+    /// What the user asked for.
+    public let configuration: GroupConfiguration
+    /// The group's files.
+    public let directory: GroupDirectory
+    /// The store's file or device, for a group that needs one.
+    public let storePath: String
+    /// Where the store's index and other things shared by its users lie.
+    public let storeRuntimePath: String
+    /// The checkpoint to go on from; nil: the guest boots.
+    public let origin: CheckpointReference?
     /// The kernel's directory: `vmlinux` and `modules`.
     public let kernelPath: String
     /// The disks in order: vda, vdb, and so on.
@@ -56,4 +94,8 @@ public struct GroupMachineSpecification: ~Copyable, Sendable {
     public let tap: SharedDescriptor?
     /// Takes what the guest writes to its console.
     public let consoleLog: @Sendable (UnsafeRawBufferPointer) -> Void
+    /// The host's side of the group as it is now, to be kept in each checkpoint; nil before the program runs.
+    public let context: @Sendable () -> GroupContext?
+    /// Takes what the user should know though the group runs on.
+    public let warn: @Sendable (String) -> Void
 }

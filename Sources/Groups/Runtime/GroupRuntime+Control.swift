@@ -23,7 +23,7 @@ extension GroupRuntime {
             case ("POST", "/v1/power-cut"):
                 events.push(.powerCut)
                 return try done()
-            default: return unknown(request)
+            default: return try answerPersistence(request) ?? unknown(request)
             }
         } catch let error as AgentError {
             return HTTPServer.failure(504, error.description)
@@ -43,6 +43,7 @@ extension GroupRuntime {
 
     private static let paths = [
         "/v1/status", "/v1/console", "/v1/objects", "/v1/processes", "/v1/pause", "/v1/resume", "/v1/stop", "/v1/kill", "/v1/power-cut",
+        "/v1/persistence", "/v1/checkpoint", "/v1/attach", "/v1/detach", "/v1/period", "/v1/rollback",
     ]
 
     private func unknown(_ request: HTTPRequest) -> HTTPResponse {
@@ -51,13 +52,13 @@ extension GroupRuntime {
             : HTTPServer.failure(404, "There is no \(request.path)")
     }
 
-    private func json(_ value: some Encodable) throws -> HTTPResponse {
+    func json(_ value: some Encodable) throws -> HTTPResponse {
         HTTPResponse(status: 200, body: try StateFile.encode(value))
     }
 
-    private func done() throws -> HTTPResponse { try json(ControlDone(state: status.withLock { $0.state })) }
+    func done() throws -> HTTPResponse { try json(ControlDone(state: status.withLock { $0.state })) }
 
-    private func require(_ states: GroupStatus.State...) throws(GroupError) {
+    func require(_ states: GroupStatus.State...) throws(GroupError) {
         let state = status.withLock { $0.state }
         guard states.contains(state) else { throw GroupError(.notRunning, "Group \(configuration.name) is \(state.rawValue)") }
     }

@@ -30,7 +30,11 @@ extension GroupRuntime {
             switch event {
             case .session(let happening):
                 if let conclusion = try sessionDid(happening) { return conclusion }
-                if case .started = happening { loop.run { application.confirmStart() } }
+                if case .started = happening {
+                    loop.run { application.confirmStart() }
+                    try beginPersistence()
+                }
+            case .rolledBack(let context): try goOn(context, application, loop)
             case .machineEnded(let outcome): return try machineEnded(outcome)
             case .powerCut: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
             case .stop(let seconds):

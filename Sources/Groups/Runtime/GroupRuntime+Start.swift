@@ -11,21 +11,42 @@ extension GroupRuntime {
 
     func startMachine(_ tap: SharedDescriptor?) throws {
         let console = try ConsoleFile(path: directory.consolePath)
-        let root = GroupMachineSpecification.Disk(
-            path: "\(data.imagePath(configuration.image))/root.ext4", readOnly: true, overlayPath: directory.overlayPath)
-        let volumes = configuration.volumes.map {
-            GroupMachineSpecification.Disk(path: $0.file, readOnly: $0.readOnly, overlayPath: nil)
-        }
         let machine = try makeMachine(
             GroupMachineSpecification(
-                memoryBytes: configuration.memoryBytes, kernelPath: data.kernelPath, disks: [root] + volumes,
-                vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) }))
+                configuration: configuration, directory: directory, storePath: configuration.storePath ?? data.storePath,
+                storeRuntimePath: data.storeRuntimePath, origin: origin, kernelPath: data.kernelPath, disks: disks,
+                vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) },
+                context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) }))
         self.machine.withLock { $0 = machine }
         let mode = machine.modeName
         update { $0.mode = mode }
-        try machine.start()
         let events = events
         machine.whenEnded { events.push(.machineEnded($0)) }
+        try machine.start()
+    }
+
+    /// The disks: the image's root, then the volumes, which are the store's for a group that is persisted.
+    private var disks: [GroupMachineSpecification.Disk] {
+        let root = GroupMachineSpecification.Disk.volume(
+            map: 1, importedFrom: nil, scratchPath: directory.scratchPath(map: 1), readOnly: false)
+        let isPersisted = configuration.persistence != nil
+        return [root]
+            + configuration.volumes.enumerated().map { index, volume in
+                let map = UInt16(truncatingIfNeeded: index + 2)
+                return isPersisted
+                    ? .volume(
+                        map: map, importedFrom: volume.file, scratchPath: directory.scratchPath(map: map), readOnly: volume.readOnly)
+                    : .file(path: volume.file, readOnly: volume.readOnly)
+            }
+    }
+
+    /// What each checkpoint keeps of the host's side; nil before the program runs.
+    private var context: GroupContext? {
+        let status = status.withLock { $0 }
+        guard let session = status.session else { return nil }
+        var context = GroupContext(configuration: configuration, session: session, hasNetwork: status.hasNetwork)
+        context.kernelRelease = status.kernelRelease
+        return context
     }
 
     /// Where the machine makes its vsock socket; a path too long for a socket's address leads through the opened directory.
@@ -70,7 +91,7 @@ extension GroupRuntime {
         case .machineEnded(let outcome):
             throw GroupError(.guest, "The guest ended before its program started: \(GroupRuntime.describe(outcome))", remedy: consoleRemedy)
         case .stop, .powerCut, .session(.cancelled): throw GroupError(.guest, "The group was stopped before its program started")
-        case .session: break
+        case .session, .rolledBack: break
         }
     }
 

@@ -9,23 +9,32 @@ public final class GroupRuntime: Sendable {
     /// Makes the machine of a specification.
     public typealias MachineMaker = @Sendable (consuming GroupMachineSpecification) throws -> any GroupMachine
 
+    /// Reads what was kept beside the machine's state in a checkpoint.
+    public typealias ContextReader = @Sendable (CheckpointReference) throws -> GroupContext
+
     /// What the runtime waits for.
     enum Event: Sendable {
         case session(ApplicationSession.Happening)
         case machineEnded(MachineOutcome)
         case stop(graceSeconds: Int)
         case powerCut
+        case rolledBack(GroupContext)
     }
 
     let data: DataDirectory
     let directory: GroupDirectory
     let configuration: GroupConfiguration
     let makeMachine: MachineMaker
+    /// The checkpoint to go on from; nil: the guest boots.
+    let origin: CheckpointReference?
     let usesNetworkNamespace: Bool
     let terminationSignals: SharedDescriptor?
+    let readContext: ContextReader
     let events: EventQueue<Event>
     let status: Mutex<GroupStatus>
     let machine = Mutex<(any GroupMachine)?>(nil)
+    /// The program's streams, while there are any.
+    let live = Mutex<(ApplicationSession, EventLoop)?>(nil)
     /// Keeps a long runtime directory reachable by a short path.
     let runtimeDirectory = Mutex<SharedDescriptor?>(nil)
 
@@ -36,16 +45,22 @@ public final class GroupRuntime: Sendable {
     ///   - terminationSignals: a descriptor that reports signals which ask the process, and so the group, to end.
     /// - Throws: `GroupError` when the group's files are damaged.
     public init(
-        _ name: GroupName, in data: DataDirectory, usesNetworkNamespace: Bool = true, terminationSignals: SharedDescriptor? = nil,
+        _ name: GroupName, in data: DataDirectory, restoring origin: CheckpointReference? = nil, usesNetworkNamespace: Bool = true,
+        terminationSignals: SharedDescriptor? = nil, readContext: @escaping ContextReader = GroupRuntime.refuseContext,
         makeMachine: @escaping MachineMaker
     ) throws(GroupError) {
         self.data = data
+        self.origin = origin
+        self.readContext = readContext
         self.makeMachine = makeMachine
         self.usesNetworkNamespace = usesNetworkNamespace
         self.terminationSignals = terminationSignals
         directory = GroupDirectory(name: name, in: data)
         configuration = try directory.configuration()
         var status = GroupStatus(state: .starting)
+        status.restoredFrom = origin
+        status.restoreCount = (try? directory.status())?.restoreCount
+        if origin != nil { status.restoreCount = (status.restoreCount ?? 0) + 1 }
         status.processID = getpid()
         status.startedAt = Timestamp.now()
         self.status = Mutex(status)
@@ -60,18 +75,21 @@ public final class GroupRuntime: Sendable {
         let conclusion: ApplicationSession.Conclusion
         var session: (ApplicationSession, EventLoop)?
         do {
+            let restored = try origin.map { try readContext($0) }
             let listeners = try openListeners()
-            let tap = usesNetworkNamespace ? openNetwork() : nil
+            let tap = try openNetwork(like: restored)
             let loop = try EventLoop(name: "engine")
             let application = try makeSession(on: loop)
             try obeySignals(on: loop)
             session = (application, loop)
+            live.withLock { $0 = (application, loop) }
             if let client { loop.run { application.attach(client) } }
-            conclusion = try live(application, loop, listeners, tap)
+            conclusion = try live(application, loop, listeners, tap, restored)
         } catch {
             conclusion = .failed(Failure(.system, Text(noteFailure(error))))
         }
         machine.withLock { $0 }?.stop()
+        live.withLock { $0 = nil }
         return end(conclusion, session, client, lock)
     }
 
@@ -83,6 +101,23 @@ public final class GroupRuntime: Sendable {
         let ports = listeners.map(\.mapping)
         update { $0.ports = ports }
         return listeners
+    }
+
+    /// A fresh guest gets a network where there is one to be had, a restored guest exactly what it had.
+    private func openNetwork(like restored: GroupContext?) throws(GroupError) -> SharedDescriptor? {
+        guard usesNetworkNamespace, restored?.hasNetwork ?? true else { return nil }
+        let tap = openNetwork()
+        if tap == nil, restored != nil {
+            throw GroupError(
+                .host, "The checkpoint has a network device, and this process may not make one",
+                remedy: "See why with: aurora doctor. Restore it as a user who may.")
+        }
+        return tap
+    }
+
+    /// What a runtime without a store says.
+    public static func refuseContext(_ reference: CheckpointReference) throws -> GroupContext {
+        throw GroupError(.host, "There is no store to read \(reference) from")
     }
 
     private func openNetwork() -> SharedDescriptor? {
@@ -121,19 +156,24 @@ public final class GroupRuntime: Sendable {
 
     /// Boots, starts the program and waits for the end.
     private func live(
-        _ application: ApplicationSession, _ loop: EventLoop, _ listeners: [PortListener], _ tap: SharedDescriptor?
+        _ application: ApplicationSession, _ loop: EventLoop, _ listeners: [PortListener], _ tap: SharedDescriptor?,
+        _ restored: GroupContext?
     ) throws -> ApplicationSession.Conclusion {
         let control = try HTTPServer(path: directory.controlSocketPath, loop: loop) { [self] in answer($0) }
         let attach = try AttachServer(path: directory.attachSocketPath, loop: loop, session: application)
         try startMachine(tap)
         let agent = try waitForAgent()
-        try configureGuest(agent)
+        if let restored { try adjustGuest(agent, restored) } else { try configureGuest(agent) }
         agent.close()
         let forwarder = listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: tap != nil))
         defer { forwarder?.stop() }
         let socket = try GroupAgent.openSession(directory)
         let request = startRequest
-        loop.run { application.start(socket, request) }
+        if let restored {
+            loop.run { application.resume(socket, session: restored.session) }
+        } else {
+            loop.run { application.start(socket, request) }
+        }
         let conclusion = try waitForEnd(application, loop)
         withExtendedLifetime((control, attach)) {}
         return conclusion

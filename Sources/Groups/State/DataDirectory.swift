@@ -8,10 +8,14 @@ public struct DataDirectory: Sendable, Hashable {
     /// Sockets of running groups: `$AURORA_RUNTIME`, else the usual place of the user.
     public let runtimePath: String
 
+    /// The store's file or block device: `$AURORA_STORE`, else `store` in the data directory.
+    public let storePath: String
+
     /// Names two directories.
-    public init(path: String, runtimePath: String) {
+    public init(path: String, runtimePath: String, storePath: String? = nil) {
         self.path = path
         self.runtimePath = runtimePath
+        self.storePath = storePath ?? "\(path)/store"
     }
 
     /// Finds the directories from environment variables, as the XDG base directory specification and the FHS have it.
@@ -22,11 +26,14 @@ public struct DataDirectory: Sendable, Hashable {
         runtimePath =
             value("AURORA_RUNTIME")
             ?? (isRoot ? "/run/aurora" : value("XDG_RUNTIME_DIR").map { "\($0)/aurora" } ?? "/tmp/aurora-\(getuid())")
+        storePath = value("AURORA_STORE") ?? "\(path)/store"
     }
 
     /// Whether this process is root's.
     public static var runsAsRoot: Bool { getuid() == 0 }
 
+    /// What the users of stores share while the host runs; no group can have this name.
+    public var storeRuntimePath: String { "\(runtimePath)/.store" }
     /// `groups`, the directory of all groups.
     public var groupsPath: String { "\(path)/groups" }
     /// The directory of one group.

@@ -29,6 +29,10 @@ public struct GroupConfiguration: Codable, Sendable, Hashable {
     public var ports: [PortMapping] = []
     /// Further disks.
     public var volumes: [VolumeMapping] = []
+    /// How it is persisted; nil for a group that is not.
+    public var persistence: PersistenceSettings?
+    /// The store's file or device; nil: the usual one.
+    public var storePath: String?
     /// Whether the group is removed when its program ends.
     public var removeWhenEnded = false
     /// How long the guest may take until its agent answers, in seconds.

@@ -29,8 +29,14 @@ public struct GroupDirectory: Sendable, Hashable {
     public var engineLogPath: String { "\(path)/engine.log" }
     /// The guest's console.
     public var consolePath: String { "\(path)/console.log" }
-    /// The copy-on-write layer of the root disk.
-    public var overlayPath: String { "\(path)/root.overlay" }
+    /// What the guest wrote to a disk since the last checkpoint, or, without checkpoints, since it was made.
+    public func scratchPath(map: UInt16) -> String { "\(path)/disk\(map).scratch" }
+    /// The stream of the store that holds the group's history.
+    public var streamName: String { GroupDirectory.streamName(name) }
+    /// The stream of the store that holds a group's history.
+    public static func streamName(_ name: GroupName) -> String { "group/\(name)" }
+    /// The stream of the store that holds an image.
+    public static func streamName(image: String) -> String { "image/\(image)" }
     /// HTTP and JSON.
     public var controlSocketPath: String { "\(runtimePath)/control.sock" }
     /// The guest's vsock ports.

@@ -49,6 +49,12 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     public var ports: [PortMapping] = []
     /// The session of the program in the guest: its process number there.
     public var session: Int32?
+    /// The checkpoint the machine went on from, for one that did not boot.
+    public var restoredFrom: CheckpointReference?
+    /// How often the group was resumed or rolled back.
+    public var restoreCount: Int?
+    /// Where its checkpoints go now; nil for a group that is not persisted.
+    public var backends: [BackendKind]?
     /// The last lines of the console when the machine failed.
     public var consoleTail: String?
 

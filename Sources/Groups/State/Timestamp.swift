@@ -28,6 +28,18 @@ public enum Timestamp {
         return days * 86400 + numbers[3] * 3600 + numbers[4] * 60 + numbers[5]
     }
 
+    /// Nanoseconds since 1970 of a text that `format` wrote, or of one with a shorter fraction or none; nil for anything else.
+    public static func nanoseconds(of text: String) -> Int64? {
+        guard text.hasSuffix("Z"), let seconds = seconds(of: text) else { return nil }
+        let parts = text.dropLast().split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count <= 2 else { return nil }
+        let digits = parts.count == 2 ? String(parts[1]) : "0"
+        guard (1...9).contains(digits.count), digits.allSatisfy({ $0.isASCII && $0.isNumber }),
+            let fraction = Int64(digits + String(repeating: "0", count: 9 - digits.count))
+        else { return nil }
+        return Int64(seconds) * 1_000_000_000 + fraction
+    }
+
     /// How long ago a time was, in words: "5 seconds", "3 hours".
     public static func age(of text: String, now: Int64 = Timestamp.wallClockNanoseconds()) -> String {
         guard let then = seconds(of: text) else { return "?" }

@@ -11,10 +11,14 @@ enum VirtualMachineMaker {
     /// Makes a machine; nothing of it runs yet.
     @Sendable static func make(_ specification: consuming GroupMachineSpecification) throws -> any GroupMachine {
         var configuration = MachineConfiguration(
-            memoryBytes: specification.memoryBytes, kernelPath: "\(specification.kernelPath)/vmlinux")
+            memoryBytes: specification.configuration.memoryBytes, kernelPath: "\(specification.kernelPath)/vmlinux")
         configuration.modulesDirectory = "\(specification.kernelPath)/modules"
-        configuration.blockDevices = specification.disks.map {
-            BlockDeviceConfiguration(path: $0.path, isReadOnly: $0.readOnly && $0.overlayPath == nil, overlayPath: $0.overlayPath)
+        let imagePath = "\(CommandContext.data.imagePath(specification.configuration.image))/root.ext4"
+        configuration.blockDevices = specification.disks.map { disk in
+            switch disk {
+            case .file(let path, let readOnly): BlockDeviceConfiguration(path: path, isReadOnly: readOnly)
+            case .volume(_, let file, let scratch, _): BlockDeviceConfiguration(path: file ?? imagePath, overlayPath: scratch)
+            }
         }
         if let tap = specification.tap {
             let number = try systemCall("duplicate", "the TAP descriptor") { clinux_fcntl(tap.rawValue, F_DUPFD_CLOEXEC, 0) }

@@ -1,0 +1,121 @@
+internal import AgentClient
+internal import AgentProtocol
+internal import CLinux
+internal import Linux
+import Synchronization
+
+/// Checkpoints of the running group, and how it goes on after it was put back to one.
+extension GroupRuntime {
+    /// Bytes that a restored guest's generator gets.
+    private static let seedBytes = 64
+
+    /// What must differ in a guest that goes on from a checkpoint: clock, randomness and, for a clone, its name.
+    func adjustGuest(_ agent: AgentClient, _ context: GroupContext) throws(GroupError) {
+        do throws(AgentError) {
+            try agent.setClock(nanoseconds: UInt64(max(0, clinux_wall_nanoseconds())))
+            var seed = [UInt8](repeating: 0, count: GroupRuntime.seedBytes)
+            var generator = SystemRandomNumberGenerator()
+            for index in seed.indices { seed[index] = UInt8.random(in: 0 ... .max, using: &generator) }
+            try agent.reseed(entropy: seed)
+            if context.configuration.name != configuration.name {
+                try agent.configure(ConfigureRequest(hostname: Text(configuration.name.text), network: nil, wallClockNanoseconds: 0))
+            }
+        } catch {
+            throw GroupAgent.failure(error)
+        }
+    }
+
+    /// The program runs: from now on there is something to go back to.
+    func beginPersistence() throws {
+        guard let persistence = machine.withLock({ $0 })?.persistence else { return }
+        try persistence.begin()
+        noteBackends(persistence)
+    }
+
+    private func noteBackends(_ persistence: any GroupPersistence) {
+        let kinds = persistence.report().backends.map(\.kind)
+        update { $0.backends = kinds.isEmpty ? nil : kinds }
+    }
+
+    /// Connects to the program again after the machine was put back in place.
+    func goOn(_ context: GroupContext, _ application: ApplicationSession, _ loop: EventLoop) throws {
+        let agent = try waitForAgent()
+        try adjustGuest(agent, context)
+        agent.close()
+        let socket = try GroupAgent.openSession(directory)
+        loop.run { application.resume(socket, session: context.session) }
+    }
+
+    // MARK: - Requests
+
+    func answerPersistence(_ request: HTTPRequest) throws -> HTTPResponse? {
+        switch (request.method, request.path) {
+        case ("GET", "/v1/persistence"):
+            return try json(machine.withLock { $0 }?.persistence?.report() ?? PersistenceReport())
+        case ("POST", "/v1/checkpoint"): return try json(try checkpoint(request))
+        case ("POST", "/v1/attach"):
+            let persistence = try persistenceOfRunning()
+            try persistence.attach(try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            noteBackends(persistence)
+        case ("POST", "/v1/detach"):
+            let persistence = try persistenceOfRunning()
+            try persistence.detach(try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            noteBackends(persistence)
+        case ("POST", "/v1/period"):
+            try persistenceOfRunning().setPeriod(try CheckpointPeriod(parsing: request.parameters["period"] ?? ""))
+        case ("POST", "/v1/rollback"): try rollback(request)
+        default: return nil
+        }
+        return try done()
+    }
+
+    private func persistenceOfRunning() throws(GroupError) -> any GroupPersistence {
+        try require(.running)
+        guard let persistence = machine.withLock({ $0 })?.persistence else {
+            throw GroupError(.host, "The machine of group \(configuration.name) cannot be checkpointed")
+        }
+        return persistence
+    }
+
+    private func checkpoint(_ request: HTTPRequest) throws -> CheckpointReceipt {
+        let persistence = try persistenceOfRunning()
+        guard !persistence.report().backends.isEmpty else {
+            throw GroupError(
+                .notRunning, "Group \(configuration.name) is not persisted: it has no backend",
+                remedy: "Give it one with: aurora attach \(configuration.name) --backend store")
+        }
+        let name = try request.parameters["name"].map { try CheckpointName($0).text }
+        return try persistence.checkpoint(name: name)
+    }
+
+    /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.
+    private func rollback(_ request: HTTPRequest) throws {
+        let persistence = try persistenceOfRunning()
+        let selector = try CheckpointSelector(parsing: request.parameters["to"] ?? "latest")
+        try forgetAgent()
+        // Whether it was put back or, after an error, goes on as it was: the program must be connected again.
+        let former = status.withLock { $0.session }
+        do {
+            let context = try persistence.rollback(to: selector)
+            update { status in
+                status.session = context.session
+                status.restoreCount = (status.restoreCount ?? 0) + 1
+            }
+            events.push(.rolledBack(context))
+        } catch {
+            if let former { events.push(.rolledBack(GroupContext(configuration: configuration, session: former, hasNetwork: false))) }
+            throw error
+        }
+    }
+
+    /// The connection to a guest that is about to change under it says nothing any more.
+    private func forgetAgent() throws {
+        guard let (application, loop) = live.withLock({ $0 }) else { return }
+        let done = try EventQueue<Bool>()
+        loop.run {
+            application.forgetAgent()
+            done.push(true)
+        }
+        _ = done.next(timeoutMilliseconds: 10_000)
+    }
+}
