@@ -14,7 +14,8 @@ public enum VMMLauncher {
     ///
     /// - Throws: `GroupError` (`.host`) when the process cannot be started.
     public static func start(
-        _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointReference? = nil, program: String = "/proc/self/exe"
+        _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointReference? = nil,
+        program: String = "/proc/self/exe"
     ) throws(GroupError) -> SharedDescriptor {
         do throws(SystemError) {
             let (near, far) = try Socket.pair()
@@ -24,7 +25,8 @@ public enum VMMLauncher {
                 (try aside(null.rawValue), Int32(0)), (try aside(log.rawValue), 1), (try aside(log.rawValue), 2),
                 (try aside(lock.rawValue), lockDescriptor), (try aside(far.rawValue), clientDescriptor),
             ]
-            try spawn(program, ["aurora", "vmm", "--group", directory.name.text] + (origin.map { ["--restore", $0.description] } ?? []), inherited)
+            let restoring = origin.map { ["--restore", $0.description] } ?? []
+            try spawn(program, ["aurora", "vmm", "--group", directory.name.text] + restoring, inherited)
             return near
         } catch {
             throw GroupError(.host, "\(error)")
