@@ -104,6 +104,8 @@ public final class Machine: Sendable {
     public func stop() {
         runner.stop()
         devices.stop()
+        memory.lazy?.setFailureHandler(nil)
+        memory.lazy?.stop()
         ending.set(.stopped)
     }
 

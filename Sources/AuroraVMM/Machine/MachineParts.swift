@@ -14,9 +14,13 @@ struct MachineParts {
 
     /// Makes the parts.
     ///
-    /// - Parameter contents: mappings to use as the guest's memory, in the order of the platform's regions; nil: new memory.
+    /// - Parameters:
+    ///   - contents: mappings to use as the guest's memory, in the order of the platform's regions; nil: new memory.
+    ///   - lazy: fetches the pages of `contents` that are not there yet; nil: all are.
     /// - Throws: `MachineError` saying what is missing or wrong.
-    init(_ configuration: MachineConfiguration, mode: GuestMode, system: KVMSystem, memory contents: [Mapping]?) throws(MachineError) {
+    init(_ configuration: MachineConfiguration, mode: GuestMode, system: KVMSystem, memory contents: [Mapping]?, lazy: LazyMemory? = nil)
+        throws(MachineError)
+    {
         self.mode = mode
         console = ConsoleLog(sink: configuration.consoleLog)
         platform = try MachineParts.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
@@ -27,7 +31,7 @@ struct MachineParts {
             regions = zip(regions, contents).map { GuestMemory.Region(start: $0.start, mapping: $1) }
             try platform.adopt(regions)
         }
-        memory = GuestMemory(regions: regions)
+        memory = GuestMemory(regions: regions, lazy: lazy)
         // Memory slots come before the interrupt controller: each one afterwards waits 7.5 ms for a grace period.
         for (index, region) in memory.regions.enumerated() {
             try virtualMachine.setMemory(

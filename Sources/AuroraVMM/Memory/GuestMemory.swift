@@ -43,9 +43,15 @@ public final class GuestMemory: @unchecked Sendable {
 
     /// All regions, by address.
     public let regions: [Region]
+    /// Fetches pages that are not there yet; nil when all are.
+    public let lazy: LazyMemory?
 
     /// Makes the guest-physical address space of these regions, which must not overlap.
-    public init(regions: [Region]) {
+    public convenience init(regions: [Region]) { self.init(regions: regions, lazy: nil) }
+
+    /// Makes an address space whose pages are fetched when they are touched; its extents are the regions, by address.
+    init(regions: [Region], lazy: LazyMemory?) {
+        self.lazy = lazy
         var regions = regions.sorted { $0.start < $1.start }
         var firstPage = 0
         for index in regions.indices {
@@ -68,11 +74,22 @@ public final class GuestMemory: @unchecked Sendable {
         throw GuestMemoryError(address: address, count: count)
     }
 
+    /// `locate` for a range whose bytes are about to be used: fetches what is not there yet.
+    @inline(__always)
+    func reach(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> (region: Int, offset: Int) {
+        let place = try locate(address, count)
+        guard let lazy else { return place }
+        do throws(PageSourceError) { try lazy.ensure(extent: place.region, offset: place.offset, count: count) } catch {
+            throw GuestMemoryError(address: address, count: count)
+        }
+        return place
+    }
+
     /// Copies guest bytes into a buffer of the host.
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     public func read(_ address: GuestAddress, into buffer: UnsafeMutableRawBufferPointer) throws(GuestMemoryError) {
-        let (region, offset) = try locate(address, buffer.count)
+        let (region, offset) = try reach(address, buffer.count)
         guard let target = buffer.baseAddress else { return }
         memcpy(target, regions[region].mapping.base + offset, buffer.count)
     }
@@ -81,7 +98,7 @@ public final class GuestMemory: @unchecked Sendable {
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     public func write(_ address: GuestAddress, _ buffer: UnsafeRawBufferPointer) throws(GuestMemoryError) {
-        let (region, offset) = try locate(address, buffer.count)
+        let (region, offset) = try reach(address, buffer.count)
         guard let source = buffer.baseAddress else { return }
         memcpy(regions[region].mapping.base + offset, source, buffer.count)
         regions[region].dirty.mark(offset: offset, count: buffer.count)
@@ -91,7 +108,7 @@ public final class GuestMemory: @unchecked Sendable {
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     public func bytes(_ address: GuestAddress, count: Int) throws(GuestMemoryError) -> [UInt8] {
-        _ = try locate(address, count)
+        _ = try reach(address, count)
         var result = [UInt8](repeating: 0, count: count)
         let pointer = try pointer(address, count)
         result.withUnsafeMutableBytes { $0.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: count)) }
@@ -102,7 +119,7 @@ public final class GuestMemory: @unchecked Sendable {
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     public func write(_ address: GuestAddress, _ bytes: [UInt8]) throws(GuestMemoryError) {
-        let (region, offset) = try locate(address, bytes.count)
+        let (region, offset) = try reach(address, bytes.count)
         bytes.withUnsafeBytes { source in
             guard let base = source.baseAddress else { return }
             memcpy(regions[region].mapping.base + offset, base, source.count)
@@ -116,7 +133,7 @@ public final class GuestMemory: @unchecked Sendable {
     @inline(__always)
     public func load<Value: FixedWidthInteger>(_ address: GuestAddress, as type: Value.Type = Value.self) throws(GuestMemoryError) -> Value
     {
-        let (region, offset) = try locate(address, MemoryLayout<Value>.size)
+        let (region, offset) = try reach(address, MemoryLayout<Value>.size)
         return Value(littleEndian: (regions[region].mapping.base + offset).loadUnaligned(as: Value.self))
     }
 
@@ -125,7 +142,7 @@ public final class GuestMemory: @unchecked Sendable {
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     @inline(__always)
     public func store<Value: FixedWidthInteger>(_ value: Value, at address: GuestAddress) throws(GuestMemoryError) {
-        let (region, offset) = try locate(address, MemoryLayout<Value>.size)
+        let (region, offset) = try reach(address, MemoryLayout<Value>.size)
         (regions[region].mapping.base + offset).storeBytes(of: value.littleEndian, as: Value.self)
         regions[region].dirty.mark(offset: offset, count: MemoryLayout<Value>.size)
     }
@@ -136,7 +153,7 @@ public final class GuestMemory: @unchecked Sendable {
     ///
     /// - Throws: `GuestMemoryError` when the range is not guest memory.
     func pointer(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
-        let (region, offset) = try locate(address, count)
+        let (region, offset) = try reach(address, count)
         return regions[region].mapping.base + offset
     }
 

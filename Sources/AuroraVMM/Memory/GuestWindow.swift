@@ -52,7 +52,7 @@ extension GuestMemory {
     /// - Throws: `GuestMemoryError` when the range is not wholly inside one region.
     @inline(__always)
     func window(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> GuestWindow {
-        let (region, offset) = try locate(address, count)
+        let (region, offset) = try reach(address, count)
         return GuestWindow(
             base: regions[region].mapping.base + offset, count: count, dirty: regions[region].dirty, offset: offset)
     }

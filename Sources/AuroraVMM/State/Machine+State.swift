@@ -9,6 +9,7 @@ extension Machine {
     /// - Throws: `MachineError.configuration` when the machine is not paused, `MachineError.system` for what KVM refuses.
     public func save() throws(MachineError) -> MachineState {
         guard isPaused else { throw .configuration("only a paused machine can be saved; pause it first") }
+        try memory.checkWhole()
         let cpu = try runner.cpu.save()
         return MachineState(
             mode: mode, memory: memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) },
@@ -38,10 +39,12 @@ extension Machine {
 
 extension MachineParts {
     /// The parts of a machine that a saved state will be loaded into.
-    init(_ configuration: MachineConfiguration, system: KVMSystem, state: MachineState, memory: [Mapping]) throws(MachineError) {
+    init(
+        _ configuration: MachineConfiguration, system: KVMSystem, state: MachineState, memory: [Mapping], lazy: LazyMemory? = nil
+    ) throws(MachineError) {
         var configuration = configuration
         configuration.memoryBytes = state.memoryBytes
-        try self.init(configuration, mode: state.mode, system: system, memory: memory)
+        try self.init(configuration, mode: state.mode, system: system, memory: memory, lazy: lazy)
         let extents = self.memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) }
         guard extents == state.memory else { throw .state("its memory is laid out in a way that this program does not know") }
     }
@@ -76,19 +79,26 @@ extension MachineState {
     /// Bytes of ordinary memory: in pv mode the shim's slot is apart.
     var memoryBytes: Int { memory.filter { mode == .hvm || $0.start.rawValue == 0 }.reduce(0) { $0 &+ $1.count } }
 
-    func check(memory mappings: [Mapping]) throws(MachineError) {
+    /// Refuses a layout of memory that no machine has.
+    ///
+    /// - Throws: `MachineError.state`.
+    func checkMemory() throws(MachineError) {
         guard version == MachineState.currentVersion else {
             throw .state("version \(version) is unknown, this program writes version \(MachineState.currentVersion)")
         }
         guard memory.count <= MachineState.regionsMax, memory.allSatisfy({ $0.count > 0 && $0.count % pageBytes == 0 }) else {
             throw .state("its memory layout is malformed")
         }
+        guard memoryBytes >= MachineConfiguration.memoryBytesMin, memoryBytes % MachineConfiguration.memoryAlignment == 0 else {
+            throw .state("its memory has \(memoryBytes) bytes")
+        }
+    }
+
+    func check(memory mappings: [Mapping]) throws(MachineError) {
+        try checkMemory()
         guard memory.count == mappings.count else { throw .state("it has \(memory.count) memory regions, \(mappings.count) were given") }
         for (extent, mapping) in zip(memory, mappings) where mapping.count != extent.count {
             throw .state("memory at \(extent.start) has \(mapping.count) bytes instead of \(extent.count)")
-        }
-        guard memoryBytes >= MachineConfiguration.memoryBytesMin, memoryBytes % MachineConfiguration.memoryAlignment == 0 else {
-            throw .state("its memory has \(memoryBytes) bytes")
         }
     }
 }

@@ -30,6 +30,7 @@ final class VCPURunner: @unchecked Sendable {
     let cpu: VirtualCPU
     private let phase: UnsafeMutablePointer<Atomic<UInt32>>
     private var thread: Thread?
+    private let condemnation: UnsafeMutablePointer<Condemnation>
     private let handle: @Sendable (VirtualCPU) -> ExitAction
     private let ended: @Sendable (MachineEnd) -> Void
 
@@ -48,6 +49,8 @@ final class VCPURunner: @unchecked Sendable {
         self.ended = ended
         phase = .allocate(capacity: 1)
         phase.initialize(to: Atomic(Phase.parked))
+        condemnation = .allocate(capacity: 1)
+        condemnation.initialize(to: Condemnation())
         Thread.installInterruptHandler()
         do throws(SystemError) {
             thread = try Thread(name: name) { @Sendable [unowned self] in self.main() }
@@ -60,6 +63,8 @@ final class VCPURunner: @unchecked Sendable {
         stop()
         phase.deinitialize(count: 1)
         phase.deallocate()
+        condemnation.deinitialize(count: 1)
+        condemnation.deallocate()
     }
 
     /// Whether the vCPU is out of the guest for good or until `resume()`.
@@ -102,6 +107,38 @@ final class VCPURunner: @unchecked Sendable {
         thread?.join()
     }
 
+    /// Ends the vCPU for good because it must not execute another instruction; called from any thread.
+    ///
+    /// Returns when it is out of the guest, or stuck in the kernel with a signal that keeps it from entering the guest again.
+    func condemn(_ reason: String) {
+        condemnation.pointee.reason.withLock { if $0 == nil { $0 = reason } }
+        condemnation.pointee.isPassed.store(true, ordering: .sequentiallyConsistent)
+        cpu.requestExit()
+        thread?.interrupt()
+        let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + VCPURunner.exitNanosecondsMax
+        while condemnation.pointee.isInGuest.load(ordering: .sequentiallyConsistent), clinux_clock_ns(CLOCK_MONOTONIC) < deadline {
+            sched_yield()
+        }
+    }
+
+    private static let exitNanosecondsMax: Int64 = 100_000_000
+
+    /// Whether the vCPU must not enter the guest any more, which is then its end.
+    @inline(__always)
+    private func isCondemned() -> Bool {
+        guard condemnation.pointee.isPassed.load(ordering: .sequentiallyConsistent) else { return false }
+        finish(.failed(condemnation.pointee.reason.withLock { $0 } ?? "The vCPU was stopped"))
+        return true
+    }
+
+    /// `VirtualCPU.enter`, known to others while it lasts.
+    @inline(__always)
+    private func enter() -> Int {
+        condemnation.pointee.isInGuest.store(true, ordering: .sequentiallyConsistent)
+        defer { condemnation.pointee.isInGuest.store(false, ordering: .releasing) }
+        return cpu.enter()
+    }
+
     private func wake() { _ = clinux_futex_wake(phase, Int32.max) }
 
     private func main() {
@@ -120,7 +157,8 @@ final class VCPURunner: @unchecked Sendable {
     /// False when the thread is to end.
     @inline(__always)
     private func runOnce() -> Bool {
-        let result = cpu.enter()
+        if isCondemned() { return true }
+        let result = enter()
         if result == 0 {
             if case .end(let end) = handle(cpu) { finish(end) }
             return true
@@ -137,13 +175,15 @@ final class VCPURunner: @unchecked Sendable {
     private func park() {
         cpu.requestExit()
         for _ in 0..<VCPURunner.exitsOfAnInstructionMax {
-            if cpu.enter() != 0 { break }
+            if enter() != 0 { break }
             if case .end(let end) = handle(cpu) {
                 cpu.clearExitRequest()
                 return finish(end)
             }
         }
         cpu.clearExitRequest()
+        // One who condemned it meanwhile relies on the request that was just taken back.
+        if condemnation.pointee.isPassed.load(ordering: .sequentiallyConsistent) { cpu.requestExit() }
         phase.pointee.store(Phase.parked, ordering: .releasing)
         wake()
     }
@@ -155,4 +195,11 @@ final class VCPURunner: @unchecked Sendable {
         wake()
         ended(end)
     }
+}
+
+/// Why a vCPU must not run any more, and whether it does.
+private struct Condemnation: ~Copyable {
+    let isPassed = Atomic(false)
+    let isInGuest = Atomic(false)
+    let reason = Mutex<String?>(nil)
 }

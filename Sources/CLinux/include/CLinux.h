@@ -46,6 +46,7 @@
 
 #include "CLinuxSockets.h"
 #include "CLinuxDevices.h"
+#include "CLinuxUserfaults.h"
 
 // MARK: - System calls, each returning a result or -errno
 

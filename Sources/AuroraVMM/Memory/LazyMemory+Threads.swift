@@ -1,0 +1,87 @@
+internal import CLinux
+import Linux
+import Synchronization
+
+/// The threads of a lazily restored memory.
+extension LazyMemory {
+    /// Serves faults until `stop`.
+    func serveFaults() {
+        let buffer = Buffer(pages: policy.readAheadPages)
+        let addresses = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: UserFaults.batchMax)
+        defer { addresses.deallocate() }
+        while true {
+            let count = takeFaults(addresses)
+            if count == 0 { return }
+            for index in 0..<count { serve(addresses[index], buffer.bytes) }
+        }
+    }
+
+    /// Waits for faults: awake for a while, because one is often followed by another, then asleep.
+    ///
+    /// - Returns: zero when the memory is being stopped.
+    private func takeFaults(_ addresses: UnsafeMutableBufferPointer<UInt64>) -> Int {
+        while true {
+            let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + policy.spinNanoseconds
+            repeat {
+                if isStopping.load(ordering: .acquiring) { return 0 }
+                let count = faults.take(addresses)
+                if count > 0 { return count }
+            } while clinux_clock_ns(CLOCK_MONOTONIC) < deadline
+            if faults.wait(or: stopEvent) { return 0 }
+        }
+    }
+
+    private func serve(_ address: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
+        guard let page = page(at: address) else { return }
+        let begin = clinux_clock_ns(CLOCK_MONOTONIC)
+        if present[page] {
+            // Filled by another thread meanwhile, or filled long ago and released since: then it reads as zeros.
+            if (try? faults.zero(place(page), count: pageBytes)) == .exists { faults.wake(place(page), count: pageBytes) }
+        } else if failure == nil {
+            fetchWindow(around: page, buffer)
+        } else {
+            answerAfterFailure(page)
+        }
+        counters.withLock { counters in
+            counters.statistics.faults += 1
+            counters.statistics.faultNanoseconds += clinux_clock_ns(CLOCK_MONOTONIC) - begin
+            if counters.workingSet.count < policy.workingSetMax { counters.workingSet.append(UInt32(truncatingIfNeeded: page)) }
+        }
+    }
+
+    /// Fetches a touched page and its neighbours; a neighbour that cannot be had harms nobody.
+    private func fetchWindow(around page: Int, _ buffer: UnsafeMutableRawBufferPointer) {
+        let size = policy.readAheadPages
+        let first = page / size * size
+        let window = max(first, firstOfExtent(page))..<min(first + size, endOfExtent(page))
+        if window.count > 1, (try? fill(window, buffer)) != nil { return }
+        do throws(PageSourceError) { try fill(page..<page + 1, buffer) } catch {
+            fail(error)
+            answerAfterFailure(page)
+        }
+    }
+
+    private func firstOfExtent(_ page: Int) -> Int { extents.last { $0.firstPage <= page }?.firstPage ?? 0 }
+
+    /// Lets go whoever waits for a page that cannot be had.
+    ///
+    /// No vCPU executes anything any more; others must not wait for ever.
+    private func answerAfterFailure(_ page: Int) { try? zero(page..<page + 1) }
+
+    // MARK: - Background
+
+    /// Fetches everything, window by window, at the lowest priority.
+    func populateAll() {
+        _ = clinux_be_idle()
+        let buffer = Buffer(pages: LazyMemory.populatePages)
+        var page = 0
+        while page < pageCount, !isStopping.load(ordering: .acquiring), failure == nil {
+            let end = min(page + LazyMemory.populatePages, pageCount)
+            // A page that cannot be had is reported when the guest asks for it.
+            try? fill(page..<end, buffer.bytes)
+            page = end
+        }
+    }
+
+    private static let populatePages = 64
+}

@@ -1,0 +1,80 @@
+internal import CLinux
+import Linux
+
+extension Machine {
+    /// Makes a machine that goes on where another was saved, and fetches each page of memory when it is first touched;
+    /// paused until `resume()`.
+    ///
+    /// Costs the same whatever the size of memory. Where userfaultfd is not permitted, all pages are read before this returns.
+    ///
+    /// - Parameters:
+    ///   - state: what `save()` answered, on this or another host.
+    ///   - pages: the contents of `state.memory`; must answer as long as the machine lives.
+    ///   - policy: what is fetched when.
+    /// - Throws: `MachineError.state` saying what does not fit this host, this program, or this configuration.
+    public convenience init(
+        _ configuration: MachineConfiguration, restoring state: MachineState, pages: any PageSource, policy: LazyPolicy = LazyPolicy()
+    ) throws(MachineError) {
+        try state.checkMemory()
+        var memory: [Mapping] = []
+        do throws(SystemError) {
+            for extent in state.memory { memory.append(try .anonymous(count: extent.count, what: "guest memory")) }
+        } catch { throw .system(error) }
+        let lazy = try Machine.watch(memory, pages, policy)
+        do throws(MachineError) {
+            let parts = try MachineParts(configuration, system: try KVMSystem(), state: state, memory: memory, lazy: lazy)
+            try parts.load(state)
+            try self.init(parts)
+        } catch {
+            if let failure = lazy?.failure { throw .state("\(failure)") }
+            throw error
+        }
+        let runner = runner
+        lazy?.setFailureHandler { [unowned runner] error in runner.condemn("\(error)") }
+        if let failure = lazy?.failure { throw .state("\(failure)") }
+    }
+
+    /// Serves missing pages, or reads all where that is not permitted.
+    private static func watch(_ memory: [Mapping], _ pages: any PageSource, _ policy: LazyPolicy) throws(MachineError) -> LazyMemory? {
+        do throws(SystemError) { return try LazyMemory(memory, source: pages, policy: policy) } catch {
+            guard [.notPermitted, .accessDenied, .noEntry, Errno(rawValue: ENOSYS)].contains(error.errno) else { throw .system(error) }
+        }
+        do throws(PageSourceError) { try pages.readAll(into: memory) } catch { throw .state("\(error)") }
+        return nil
+    }
+}
+
+extension PageSource {
+    private static var runMax: Int { 256 }
+
+    /// Reads every page into fresh memory.
+    ///
+    /// - Throws: `PageSourceError`.
+    func readAll(into memory: [Mapping]) throws(PageSourceError) {
+        var firstPage = 0
+        for mapping in memory {
+            let end = firstPage + mapping.count / pageBytes
+            var page = firstPage
+            while page < end {
+                var next = page
+                while next < end, next - page < Self.runMax, has(next) { next += 1 }
+                if next > page {
+                    let place = mapping.base + (page - firstPage) * pageBytes
+                    try read(page: page, count: next - page, into: .init(start: place, count: (next - page) * pageBytes))
+                }
+                page = max(next, page + 1)
+            }
+            firstPage = end
+        }
+    }
+}
+
+extension GuestMemory {
+    /// Refuses memory some of whose pages can never be had.
+    ///
+    /// - Throws: `MachineError.state` naming the reason.
+    func checkWhole() throws(MachineError) {
+        guard let lazy, !lazy.isWhole else { return }
+        throw .state(lazy.failure.map { "\($0)" } ?? "the machine was stopped before all of its pages were there")
+    }
+}
