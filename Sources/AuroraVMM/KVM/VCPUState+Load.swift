@@ -16,7 +16,8 @@ extension VirtualCPU {
             throw .state("its vCPU is in state \(state.multiprocessingState)")
         }
         do throws(MachineError) {
-            try setCPUID(table)
+            // One that has run takes no table any more, not even its own: KVM keeps some bits of it up to date.
+            if table.bytes != cpuid.bytes { try setCPUID(table) }
             try write(CKVM_SET_SREGS, state.systemRegisters, MemoryLayout<kvm_sregs>.size, "system registers")
             try write(CKVM_SET_XCRS, state.extendedControl, MemoryLayout<kvm_xcrs>.size, "extended control registers")
             try write(CKVM_SET_XSAVE, try fitted(state.extendedRegisters), extendedRegisterBytes, "extended registers")
@@ -69,6 +70,7 @@ extension VirtualCPU {
         for index in ModelSpecificRegister.required where state.modelSpecificRegister(index) == nil {
             throw .state("model-specific register 0x\(String(index, radix: 16)) is missing")
         }
+        var entries: [(index: UInt32, value: UInt64)] = []
         for entry in stride(from: 0, to: saved.bytes.count, by: MSREntry.bytes) {
             guard let index: UInt32 = saved.load(entry), let value: UInt64 = saved.load(entry + MSREntry.valueOffset) else { continue }
             guard ModelSpecificRegister.saved.contains(index) else {
@@ -76,12 +78,31 @@ extension VirtualCPU {
             }
             if index == ModelSpecificRegister.timerDeadline { continue }
             if index == ModelSpecificRegister.timeStampCounter, !keepsTimeStampCounter { continue }
-            // A register that this host lacks and that holds nothing is no loss.
-            guard writeMSR(index, value) || value == 0 else {
-                throw .state(
-                    "this host's KVM refuses value 0x\(String(value, radix: 16)) for model-specific register 0x\(String(index, radix: 16))")
-            }
+            entries.append((index, value))
         }
+        var rest = entries[...]
+        while true {
+            rest = rest.dropFirst(writeMSRs(rest))
+            guard let refused = rest.first else { return }
+            // A register that this host lacks and that holds nothing is no loss.
+            guard refused.value == 0 else {
+                let (value, index) = (String(refused.value, radix: 16), String(refused.index, radix: 16))
+                throw .state("this host's KVM refuses value 0x\(value) for model-specific register 0x\(index)")
+            }
+            rest = rest.dropFirst()
+        }
+    }
+
+    /// Writes registers in one request, which ends at the first that KVM refuses.
+    ///
+    /// - Returns: how many were written.
+    private func writeMSRs(_ entries: ArraySlice<(index: UInt32, value: UInt64)>) -> Int {
+        guard !entries.isEmpty else { return 0 }
+        // kvm_msrs: count and padding, then index, reserved, value.
+        var words = [UInt64(entries.count)]
+        for entry in entries { words += [UInt64(entry.index), entry.value] }
+        let number = descriptor.rawValue
+        return max(0, words.withUnsafeMutableBytes { clinux_ioctl(number, CKVM_SET_MSRS, UInt(bitPattern: $0.baseAddress)) })
     }
 
     /// Arms the APIC's deadline timer.

@@ -21,6 +21,7 @@ public final class Machine: Sendable {
     let devices: DeviceBoard
     let runner: VCPURunner
     let tracker: DirtyTracker
+    let shadowPages: ShadowPages
     private let ending: MachineEnding
 
     /// Makes the machine and loads the kernel; nothing runs yet.
@@ -55,6 +56,7 @@ public final class Machine: Sendable {
         memory = parts.memory
         devices = parts.devices
         tracker = parts.tracker
+        shadowPages = parts.shadowPages
         let ending = MachineEnding()
         self.ending = ending
         let handler = ExitHandler(platform: platform, memory: memory, devices: devices, tracker: tracker, console: console)

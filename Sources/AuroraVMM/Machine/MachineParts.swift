@@ -11,6 +11,7 @@ struct MachineParts {
     let devices: DeviceBoard
     let cpu: VirtualCPU
     let tracker: DirtyTracker
+    let shadowPages: ShadowPages
 
     /// Makes the parts.
     ///
@@ -42,6 +43,9 @@ struct MachineParts {
             virtualMachine, memory: memory, isTracking: configuration.tracksWrites, ringEntries: configuration.dirtyRingEntries)
         devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
         try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
+        shadowPages = try ShadowPages(
+            virtualMachine, slot: UInt32(memory.regions.count) + 1,
+            at: GuestAddress(platform.deviceAddress.rawValue + UInt64(platform.devicesMax * pageBytes)))
         try virtualMachine.createInterruptController()
         try platform.prepareProcessors(of: virtualMachine)
         cpu = try virtualMachine.createVirtualCPU(0)

@@ -39,6 +39,21 @@ extension LazyMemory {
         counters.withLock { $0.statistics.pagesZeroed += pages.count }
     }
 
+    /// Makes sure that pages which are about to be overwritten will not be fetched any more.
+    ///
+    /// - Throws: `PageSourceError` when the host is out of memory.
+    func forget(_ pages: Range<Int>) throws(PageSourceError) {
+        var page = pages.lowerBound
+        while page < pages.upperBound {
+            var end = page + 1
+            if !present[page] {
+                while end < pages.upperBound, !present[end] { end += 1 }
+                try zero(page..<end)
+            }
+            page = end
+        }
+    }
+
     private func repeatUntilFilled(
         _ pages: Range<Int>, _ call: (UnsafeMutableRawPointer, Int) throws(SystemError) -> UserFaults.Filled
     ) throws(PageSourceError) {

@@ -45,30 +45,16 @@ extension MachineParts {
         var configuration = configuration
         configuration.memoryBytes = state.memoryBytes
         try self.init(configuration, mode: state.mode, system: system, memory: memory, lazy: lazy)
-        let extents = self.memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) }
-        guard extents == state.memory else { throw .state("its memory is laid out in a way that this program does not know") }
     }
 
     /// Loads everything but memory.
     ///
     /// vCPU and devices are at rest.
     func load(_ state: MachineState) throws(MachineError) {
-        let offered = CPUFeatures.visible(in: state.mode, table: try hostTable(state.mode))
-        let missing = state.features.missing(from: offered)
-        guard missing.isEmpty else {
-            throw .state(
-                "this host's processor lacks \(missing.joined(separator: ", ")), which the guest may be using; use a host like its own"
-            )
-        }
-        try virtualMachine.load(state.interrupts)
-        try cpu.load(state.vcpu, keepsTimeStampCounter: state.mode == .hvm)
-        try platform.load(state.platform, machine: virtualMachine, memory: memory, cpu: cpu)
-        devices.quiesce()
-        try devices.load(state.devices)
-    }
-
-    private func hostTable(_ mode: GuestMode) throws(MachineError) -> CPUIDTable {
-        mode == .pv ? CPUIDTable(capacity: 0) : ProcessorFeatures.table(from: try virtualMachine.system.supportedCPUID())
+        let target = StateTarget(
+            mode: mode, virtualMachine: virtualMachine, cpu: cpu, platform: platform, memory: memory, devices: devices)
+        try target.check(state)
+        try target.load(state)
     }
 }
 
@@ -83,23 +69,28 @@ extension MachineState {
     ///
     /// - Throws: `MachineError.state`.
     func checkMemory() throws(MachineError) {
+        try checkLayout()
+        guard memoryBytes >= MachineConfiguration.memoryBytesMin, memoryBytes % MachineConfiguration.memoryAlignment == 0 else {
+            throw .state("its memory has \(memoryBytes) bytes")
+        }
+    }
+
+    private func checkLayout() throws(MachineError) {
         guard version == MachineState.currentVersion else {
             throw .state("version \(version) is unknown, this program writes version \(MachineState.currentVersion)")
         }
         guard memory.count <= MachineState.regionsMax, memory.allSatisfy({ $0.count > 0 && $0.count % pageBytes == 0 }) else {
             throw .state("its memory layout is malformed")
         }
-        guard memoryBytes >= MachineConfiguration.memoryBytesMin, memoryBytes % MachineConfiguration.memoryAlignment == 0 else {
-            throw .state("its memory has \(memoryBytes) bytes")
-        }
     }
 
     func check(memory mappings: [Mapping]) throws(MachineError) {
-        try checkMemory()
+        try checkLayout()
         guard memory.count == mappings.count else { throw .state("it has \(memory.count) memory regions, \(mappings.count) were given") }
         for (extent, mapping) in zip(memory, mappings) where mapping.count != extent.count {
             throw .state("memory at \(extent.start) has \(mapping.count) bytes instead of \(extent.count)")
         }
+        try checkMemory()
     }
 }
 

@@ -49,4 +49,19 @@ final class RecordedPages: PageSource, @unchecked Sendable {
         if let bad { throw PageSourceError(page: bad, reason: "checksum does not match") }
         buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[(page * pageBytes)..<((page + count) * pageBytes)]))
     }
+
+    /// The pages of other memory of the same size that hold something else.
+    func differences(from mappings: [Mapping]) -> [Int] {
+        var result: [Int] = []
+        var firstPage = 0
+        for mapping in mappings {
+            for page in 0..<(mapping.count / pageBytes) {
+                let place = UnsafeRawBufferPointer(rebasing: bytes[((firstPage + page) * pageBytes)..<((firstPage + page + 1) * pageBytes)])
+                guard let base = place.baseAddress else { continue }
+                if memcmp(base, mapping.base + page * pageBytes, pageBytes) != 0 { result.append(firstPage + page) }
+            }
+            firstPage += mapping.count / pageBytes
+        }
+        return result
+    }
 }
