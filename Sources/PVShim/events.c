@@ -19,7 +19,8 @@ void set_port_pending(u32 port) {
     u64 bit = 1ull << (port % 64);
     __asm__ volatile("orq %1, %0" : "+m"(shared[SHARED_PENDING / 8 + port / 64]) : "r"(bit) : "memory");
     if (shared[SHARED_MASK / 8 + port / 64] & bit) return;
-    *(volatile u64 *)(vcpu_info() + VCPU_PENDING_SEL) |= 1ull << (port / 64);
+    // One instruction each, like the line above: an interrupt between a load and a store would be undone by the store.
+    __asm__ volatile("orq %1, %0" : "+m"(*(volatile u64 *)(vcpu_info() + VCPU_PENDING_SEL)) : "r"(1ull << (port / 64)) : "memory");
     vcpu_info()[VCPU_PENDING] = 1;
     cpu.recheck = 1;
 }
@@ -58,7 +59,7 @@ long event_channel_op(u64 command, u32 *argument) {
         u32 port = argument[0];
         if (port >= 4096) return -EINVAL;
         volatile u64 *shared = shared_info();
-        shared[SHARED_MASK / 8 + port / 64] &= ~(1ull << (port % 64));
+        __asm__ volatile("andq %1, %0" : "+m"(shared[SHARED_MASK / 8 + port / 64]) : "r"(~(1ull << (port % 64))) : "memory");
         if (shared[SHARED_PENDING / 8 + port / 64] & 1ull << (port % 64)) set_port_pending(port);
         return 0;
     }
