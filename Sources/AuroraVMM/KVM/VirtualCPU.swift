@@ -47,6 +47,9 @@ final class VirtualCPU: @unchecked Sendable {
     /// Takes back `requestExit`.
     func clearExitRequest() { immediateExit.pointee.store(0, ordering: .releasing) }
 
+    /// Takes back `requestExit`, and sees whatever its caller wrote before it.
+    func takeExitRequest() { _ = immediateExit.pointee.exchange(0, ordering: .acquiringAndReleasing) }
+
     /// Runs the guest until it needs the VMM.
     ///
     /// Answers zero, or -errno (-EINTR when interrupted).

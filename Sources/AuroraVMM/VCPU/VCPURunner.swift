@@ -163,7 +163,12 @@ final class VCPURunner: @unchecked Sendable {
             if case .end(let end) = handle(cpu) { finish(end) }
             return true
         }
-        if result == -Int(EINTR) || result == -Int(EAGAIN) { return true }
+        if result == -Int(EINTR) || result == -Int(EAGAIN) {
+            // Whoever asks sets the phase first. A request that came when the vCPU had already parked for it is stale here, and
+            // would keep KVM from ever entering the guest again.
+            cpu.takeExitRequest()
+            return true
+        }
         finish(.failed("Cannot run the vCPU: \(Errno(rawValue: Int32(truncatingIfNeeded: -result)))"))
         return true
     }
@@ -184,14 +189,17 @@ final class VCPURunner: @unchecked Sendable {
         cpu.clearExitRequest()
         // One who condemned it meanwhile relies on the request that was just taken back.
         if condemnation.pointee.isPassed.load(ordering: .sequentiallyConsistent) { cpu.requestExit() }
-        phase.pointee.store(Phase.parked, ordering: .releasing)
+        // `stop` may have come in between: its word stands.
+        _ = phase.pointee.compareExchange(expected: Phase.pausing, desired: Phase.parked, ordering: .acquiringAndReleasing)
         wake()
     }
 
     private func finish(_ end: MachineEnd) {
         let (exchanged, current) = phase.pointee.compareExchange(
             expected: Phase.running, desired: Phase.ended, ordering: .acquiringAndReleasing)
-        if !exchanged, current == Phase.pausing { phase.pointee.store(Phase.ended, ordering: .releasing) }
+        if !exchanged, current == Phase.pausing {
+            _ = phase.pointee.compareExchange(expected: Phase.pausing, desired: Phase.ended, ordering: .acquiringAndReleasing)
+        }
         wake()
         ended(end)
     }
