@@ -55,10 +55,13 @@ final class Command: Sendable {
     }
 
     /// Starts the command with pipes.
-    func start(_ arguments: [String]) throws -> (process: Process, input: Pipe, output: Pipe, error: Pipe) {
+    ///
+    /// - Parameter launcher: a program and its first arguments, which runs the command that follows them; empty: none.
+    func start(_ arguments: [String], launcher: [String] = []) throws -> (process: Process, input: Pipe, output: Pipe, error: Pipe) {
         let process = Process()
-        process.executableURL = URL(filePath: Command.path)
-        process.arguments = arguments
+        let words = launcher + [Command.path] + arguments
+        process.executableURL = URL(filePath: words[0])
+        process.arguments = Array(words[1...])
         var environment = ProcessInfo.processInfo.environment
         environment["AURORA_HOME"] = home
         environment["AURORA_RUNTIME"] = runtime
@@ -73,8 +76,8 @@ final class Command: Sendable {
 
     /// Runs the command to its end.
     @discardableResult
-    func run(_ arguments: [String], input: String = "") throws -> CommandResult {
-        let (process, stdin, stdout, stderr) = try start(arguments)
+    func run(_ arguments: [String], launcher: [String] = [], input: String = "") throws -> CommandResult {
+        let (process, stdin, stdout, stderr) = try start(arguments, launcher: launcher)
         try stdin.fileHandleForWriting.write(contentsOf: Data(input.utf8))
         try stdin.fileHandleForWriting.close()
         // Standard error is short here; were it longer than a pipe, the time limit of the suite would say so.
