@@ -4,7 +4,12 @@
 /// streams. It holds no lock by itself.
 public final class Store: Sendable {
     let ground: any StoreGround
+    /// Nodes of tables, shared by all readers and writers of this process.
+    let nodes: NodeSource
 
     /// Stands a store on what has been opened.
-    init(ground: any StoreGround) { self.ground = ground }
+    init(ground: any StoreGround) {
+        self.ground = ground
+        nodes = NodeSource(disk: ground.disk)
+    }
 }

@@ -29,7 +29,7 @@ public enum StoreError: Error, Hashable, Sendable {
 
     /// Where bytes are wrong.
     public struct Damage: Hashable, Sendable {
-        /// "commit block", "table", "page" …
+        /// The kind of thing: "commit block", "table", "page".
         public var what: String
         /// The stream's name, where known.
         public var stream: String?

@@ -15,7 +15,7 @@ public struct PageLocation: Hashable, Sendable {
         guard offset % Self.alignment == 0, offset / Self.alignment < 1 << 48, (1...StoreFormat.blockBytes).contains(length) else {
             return nil
         }
-        rawValue = offset / Self.alignment << 16 | UInt64(length)
+        rawValue = (offset / Self.alignment) << 16 | UInt64(length)
     }
 
     /// First byte on the disk.

@@ -1,0 +1,206 @@
+/// Where the bytes of an epoch go: blocks are taken one after the other, filled, and written together.
+///
+/// The block of the next commit is always taken already (`head`): its predecessor has to announce it. Small things share blocks, beginning
+/// with what the commit block leaves of its own. Everything that has a place but is not written yet is in `parts`.
+final class BlockLayout {
+    /// Bytes that wait before they are written ahead of the commit.
+    static let drainBytes = 4 << 20
+    /// Blocks asked for at a time.
+    private static let requestBlocks = 256
+
+    private struct Part {
+        var offset: UInt64
+        var bytes: UnsafeRawBufferPointer
+        var end: UInt64 { offset + UInt64(bytes.count) }
+    }
+
+    private let disk: any Disk
+    private let allocator: any ExtentAllocator
+    private let pool = BlockPool()
+    /// Blocks taken from the allocator and not used yet.
+    private var spare = Extent(offset: 0, blocks: 0)
+    private var parts: [Part] = []
+    private var buffers: [UnsafeMutableRawPointer] = []
+    /// The block that small things are put into, how much of it is used, and whether it is the head's.
+    private var small: (offset: UInt64, buffer: UnsafeMutableRawPointer, used: Int)?
+    private var headBuffer: UnsafeMutableRawPointer?
+    /// Where the next commit block will lie.
+    private(set) var head: UInt64
+    /// Bytes that have a place but are not written.
+    private(set) var waitingBytes = 0
+
+    /// The head has to be set before anything is written.
+    init(disk: any Disk, allocator: any ExtentAllocator) {
+        self.disk = disk
+        self.allocator = allocator
+        head = 0
+    }
+
+    /// Takes the block of a new stream's first commit.
+    func takeFirstHead() throws(StoreError) { head = try takeBlock() }
+
+    /// Goes on where the last commit said; blocks behind it are preferred.
+    func resume(head: UInt64) {
+        self.head = head
+        spare = Extent(offset: head + UInt64(StoreFormat.blockBytes), blocks: 0)
+    }
+
+    private func takeBlock() throws(StoreError) -> UInt64 {
+        if spare.blocks == 0 {
+            let preferred = spare.offset == 0 ? nil : spare.offset
+            spare = try allocator.allocate(blocks: Self.requestBlocks, preferred: preferred)
+        }
+        defer {
+            spare.offset += UInt64(StoreFormat.blockBytes)
+            spare.blocks -= 1
+        }
+        return spare.offset
+    }
+
+    private func append(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) {
+        waitingBytes += bytes.count
+        if let last = parts.indices.last, parts[last].end == offset, let base = parts[last].bytes.baseAddress,
+            base + parts[last].bytes.count == bytes.baseAddress
+        {
+            parts[last].bytes = UnsafeRawBufferPointer(start: base, count: parts[last].bytes.count + bytes.count)
+        } else {
+            parts.append(Part(offset: offset, bytes: bytes))
+        }
+    }
+
+    private func newBuffer() -> UnsafeMutableRawPointer {
+        let buffer = pool.take()
+        buffers.append(buffer)
+        return buffer
+    }
+
+    // MARK: placing
+
+    /// Gives a page a block.
+    ///
+    /// - Parameter copy: false when the bytes stay as they are until the epoch is closed or abandoned.
+    func place(page: UnsafeRawPointer, copy: Bool) throws(StoreError) -> UInt64 {
+        let offset = try takeBlock()
+        var bytes = UnsafeRawBufferPointer(start: page, count: StoreFormat.blockBytes)
+        if copy {
+            let buffer = newBuffer()
+            buffer.copyMemory(from: page, byteCount: StoreFormat.blockBytes)
+            bytes = UnsafeRawBufferPointer(start: buffer, count: StoreFormat.blockBytes)
+        }
+        append(bytes, at: offset)
+        return offset
+    }
+
+    /// Gives some bytes, at most a block, a place.
+    func place(_ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PageLocation {
+        precondition(!bytes.isEmpty && bytes.count <= StoreFormat.blockBytes, "bytes do not fit into a block")
+        let step = Int(PageLocation.alignment)
+        let before = small
+        var target: (offset: UInt64, buffer: UnsafeMutableRawPointer, used: Int)
+        if let before, before.used + bytes.count <= StoreFormat.blockBytes {
+            target = before
+        } else {
+            let offset = try takeBlock()
+            let buffer = newBuffer()
+            buffer.initializeMemory(as: UInt8.self, repeating: 0, count: StoreFormat.blockBytes)
+            append(UnsafeRawBufferPointer(start: buffer, count: StoreFormat.blockBytes), at: offset)
+            target = (offset, buffer, 0)
+        }
+        guard let base = bytes.baseAddress, let location = PageLocation(offset: target.offset + UInt64(target.used), length: bytes.count)
+        else { throw .invalid(what: "place in the store", reason: "the store is larger than the format allows") }
+        (target.buffer + target.used).copyMemory(from: base, byteCount: bytes.count)
+        target.used = (target.used + bytes.count + step - 1) / step * step
+        // The emptier of the two blocks goes on being filled.
+        if before.map({ $0.offset == target.offset || target.used < $0.used }) ?? true { small = target }
+        return location
+    }
+
+    // MARK: epochs
+
+    /// Opens the head's block: what its commit block leaves is for small things.
+    func beginEpoch() {
+        let buffer = pool.take()
+        buffer.initializeMemory(as: UInt8.self, repeating: 0, count: StoreFormat.blockBytes)
+        headBuffer = buffer
+        let step = Int(PageLocation.alignment)
+        small = (head, buffer, (CommitBlock.headBytesMax + step - 1) / step * step)
+    }
+
+    /// Whether a place is in the head's block, which is written last.
+    func isInHead(_ location: PageLocation) -> Bool {
+        location.offset >= head && location.offset < head + UInt64(StoreFormat.blockBytes)
+    }
+
+    /// Nothing more goes into the block for small things, so that all of it can be written.
+    func closeSmall() { small = nil }
+
+    /// Takes the block of the commit after the one in hand.
+    func takeNextHead() throws(StoreError) -> UInt64 { try takeBlock() }
+
+    /// Writes everything that has a place, except for the head's block.
+    func drain() throws(StoreError) {
+        if let small, small.offset != head { closeSmall() }
+        try write(parts)
+        forgetParts()
+    }
+
+    /// Writes what waits and the commit block, which goes last (or in one with what follows it), and moves on to the next head.
+    func finish(head bytes: [UInt8], next: UInt64) throws(StoreError) {
+        guard let headBuffer else { preconditionFailure("an epoch was finished that was not begun") }
+        bytes.withUnsafeBytes { headBuffer.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(headBuffer), byteCount: $0.count) }
+        closeSmall()
+        let block = Part(offset: head, bytes: UnsafeRawBufferPointer(start: headBuffer, count: StoreFormat.blockBytes))
+        // All that follows the head without a gap goes with it.
+        var following = 0
+        var end = block.end
+        while following < parts.count, parts[following].offset == end {
+            end = parts[following].end
+            following += 1
+        }
+        try write(Array(parts[following...]))
+        try write([block] + parts[..<following])
+        forgetParts()
+        closeHead()
+        head = next
+    }
+
+    /// Throws the open epoch away; blocks that were not written yet are free again.
+    func abandonEpoch() {
+        for part in parts { allocator.release(Extent(offset: part.offset, blocks: part.bytes.count / StoreFormat.blockBytes)) }
+        forgetParts()
+        closeSmall()
+        closeHead()
+    }
+
+    /// Gives back what was taken but never used.
+    func close() throws(StoreError) {
+        if spare.blocks > 0 { allocator.release(spare) }
+        spare.blocks = 0
+        try allocator.close()
+    }
+
+    private func closeHead() {
+        if let headBuffer { pool.give([headBuffer]) }
+        headBuffer = nil
+    }
+
+    private func forgetParts() {
+        parts.removeAll(keepingCapacity: true)
+        waitingBytes = 0
+        pool.give(buffers)
+        buffers.removeAll(keepingCapacity: true)
+    }
+
+    private func write(_ parts: [Part]) throws(StoreError) {
+        var index = 0
+        while index < parts.count {
+            let start = index
+            var run: [UnsafeRawBufferPointer] = []
+            repeat {
+                run.append(parts[index].bytes)
+                index += 1
+            } while index < parts.count && parts[index].offset == parts[index - 1].end
+            do throws(DiskError) { try disk.write(run, at: parts[start].offset) } catch { throw .disk(error) }
+        }
+    }
+}

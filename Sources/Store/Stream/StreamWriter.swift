@@ -1,0 +1,185 @@
+import Synchronization
+
+/// The one writer of a stream: takes epochs in, and makes them durable.
+///
+/// Epochs are filled by one thread; another one may `flush` those that are closed meanwhile, so that several are in flight. After a failed
+/// write or flush the writer is broken: everything throws until the stream is opened again, which goes on from what is really there.
+public final class StreamWriter: @unchecked Sendable {
+    // Safety: `core` is only used with `lock` held.
+    private let core: WriterCore
+    private let lock = Mutex(())
+    private let held: any DiskLockHandle
+    /// The stream.
+    public let identity: StreamIdentity
+
+    init(core: WriterCore, held: any DiskLockHandle) {
+        self.core = core
+        self.held = held
+        identity = core.record.stream
+    }
+
+    private func locked<Result>(_ body: (WriterCore) throws(StoreError) -> Result) throws(StoreError) -> Result {
+        try lock.withLock { _ throws(StoreError) in try body(core) }
+    }
+
+    /// The stream's name.
+    public var name: String { lock.withLock { _ in core.record.name } }
+    /// The newest checkpoint, durable or not; 0 for none.
+    ///
+    /// An epoch's number must be greater.
+    public var lastNumber: UInt64 { lock.withLock { _ in core.lastNumber } }
+    /// The newest checkpoint that is known to be durable.
+    public var durableNumber: UInt64 { lock.withLock { _ in core.durableNumber } }
+    /// Whether a failure has made the writer useless.
+    public var isBroken: Bool { lock.withLock { _ in core.broken != nil } }
+
+    /// How the stream is written; can be changed at any time.
+    public var options: WriterOptions {
+        get { lock.withLock { _ in core.options } }
+        set { lock.withLock { _ in core.options = newValue } }
+    }
+
+    // MARK: epochs
+
+    /// Begins an epoch.
+    ///
+    /// - Parameter number: greater than `lastNumber`. Multiples of 8, 64, 512 … merge tables.
+    /// - Throws: `StoreError`.
+    public func begin(_ number: UInt64) throws(StoreError) { try locked { core throws(StoreError) in try core.begin(number) } }
+
+    /// Takes changed pages into the open epoch: zero, unchanged and known ones cost nothing on the disk.
+    ///
+    /// Of a page given twice in an epoch the later counts.
+    /// - Parameters:
+    ///   - pages: in any order; in the order of their keys they are faster.
+    ///   - retained: true when the bytes stay as they are until the epoch is closed or abandoned: then they are not copied.
+    /// - Throws: `StoreError`; then the epoch can only be abandoned.
+    public func add(_ pages: [PageInput], retained: Bool = false) throws(StoreError) {
+        try locked { core throws(StoreError) in try core.add(pages, retained: retained) }
+    }
+
+    /// Writes the open epoch; it is durable after the next `flush`.
+    ///
+    /// - Parameters:
+    ///   - state: anything, of any size.
+    ///   - name: of the checkpoint, empty for none.
+    ///   - time: nanoseconds since 1970.
+    ///   - statistics: at most 120 bytes that the history lists.
+    /// - Throws: `StoreError`. After `full` the epoch is still there: make room and close it again, or abandon it.
+    @discardableResult
+    public func close(
+        state: UnsafeRawBufferPointer, name: String = "", time: UInt64, statistics: [UInt8] = []
+    ) throws(StoreError) -> (checkpoint: CheckpointReference, statistics: EpochStatistics) {
+        let closing = EpochClosing(state: state, name: name, time: time, statistics: statistics)
+        return try locked { core throws(StoreError) in try core.close(closing) }
+    }
+
+    /// Throws the open epoch away, as if it had never begun.
+    public func abandon() { lock.withLock { _ in core.abandon() } }
+
+    /// Makes all epochs durable that are closed when it is called.
+    ///
+    /// - Parameter number: returns at once when this one is durable already.
+    /// - Returns: the newest durable number.
+    /// - Throws: `StoreError`; then nothing more is known to be durable than before, and the writer is broken.
+    @discardableResult
+    public func flush(upTo number: UInt64 = .max) throws(StoreError) -> UInt64 {
+        let (target, disk) = try locked { core throws(StoreError) in
+            try core.checkUsable()
+            return (number <= core.durableNumber ? nil : core.flushTarget, core.ground.disk)
+        }
+        guard let target else { return durableNumber }
+        do throws(StoreError) { try disk.settle() } catch {
+            lock.withLock { _ in core.broken = "\(error)" }
+            throw error
+        }
+        return try locked { core throws(StoreError) in
+            try core.flushed(target)
+            return core.durableNumber
+        }
+    }
+
+    /// The next epoch continues another checkpoint than the last: a rollback.
+    ///
+    /// What came after it stays in the history.
+    ///
+    /// - Throws: `StoreError` while an epoch is open.
+    public func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
+        try locked { core throws(StoreError) in try core.rebase(on: checkpoint) }
+    }
+
+    // MARK: history
+
+    /// All checkpoints, oldest first, also those not durable yet.
+    ///
+    /// - Throws: `StoreError`.
+    public func history() throws(StoreError) -> [CheckpointEntry] {
+        try locked { core throws(StoreError) in try core.history.all() }
+    }
+
+    /// Removes checkpoints from the history; the collector frees what only they needed.
+    ///
+    /// Durable when it returns.
+    ///
+    /// - Parameter force: named ones, too.
+    /// - Throws: `StoreError`; `checkpointProtected` for the newest.
+    public func drop(_ numbers: [UInt64], force: Bool = false) throws(StoreError) {
+        try locked { core throws(StoreError) in try core.drop(numbers, force: force) }
+    }
+
+    /// Names a checkpoint, so that it is kept; an empty name takes it away.
+    ///
+    /// Durable when it returns.
+    ///
+    /// - Throws: `StoreError`.
+    public func name(_ number: UInt64, _ name: String) throws(StoreError) {
+        try locked { core throws(StoreError) in try core.setName(name, of: number) }
+    }
+
+    /// Drops what a policy does not keep, once; the policy in `options` is applied all the time. Durable when it returns.
+    ///
+    /// - Returns: how many were dropped.
+    /// - Throws: `StoreError`.
+    @discardableResult
+    public func thin(_ policy: RetentionPolicy) throws(StoreError) -> UInt64 {
+        try locked { core throws(StoreError) in
+            let before = core.history.count
+            let usual = core.options.retention
+            core.options.retention = policy
+            defer { core.options.retention = usual }
+            try core.thin()
+            try core.anchorNow()
+            return before - min(before, core.history.count)
+        }
+    }
+
+    /// Gives the stream another name.
+    ///
+    /// Durable when it returns.
+    ///
+    /// - Throws: `StoreError`.
+    public func rename(to name: String) throws(StoreError) {
+        try locked { core throws(StoreError) in
+            try Store.check(name: name, of: "stream")
+            let slots = try core.ground.disk.take(.slots)
+            defer { withExtendedLifetime(slots) {} }
+            if try core.ground.slots().contains(where: { $0.record.name == name && $0.index != core.slot }) { throw .streamExists(name) }
+            core.record.name = name
+            try core.anchorNow()
+        }
+    }
+
+    /// Ends the writing in good order: the next opening has nothing to recover, and unused space is free at once.
+    ///
+    /// An epoch that is open is abandoned.
+    /// - Throws: `StoreError`; the writer is useless all the same.
+    public func finish() throws(StoreError) {
+        try locked { core throws(StoreError) in
+            core.abandon()
+            if core.isFinished { return }
+            defer { core.isFinished = true }
+            if core.lastSequence > core.anchor.lastSequence || core.pendingAnchor != nil { try core.anchorNow() }
+            try core.layout.close()
+        }
+    }
+}

@@ -1,0 +1,93 @@
+extension WriterCore {
+    /// Writes the history so far, and what the slot will refer to after the next flush.
+    func writeAnchor() throws(StoreError) {
+        // Nothing of it may wait in the block of an open epoch's commit.
+        layout.closeSmall()
+        (anchor.history, anchor.names) = try history.store(place: layout.place)
+        anchor.lastSequence = lastSequence
+        anchor.lastNumber = lastNumber
+        anchor.lastChecksum = lastChecksum
+        anchor.lastOffset = lastOffset
+        anchor.entryCount = history.count
+        anchor.next = layout.head
+        let reference = try History.placed(anchor.encode(), layout.place)
+        if var epoch {
+            self.epoch = nil
+            defer { self.epoch = epoch }
+            try drain(&epoch)
+        } else {
+            try layout.drain()
+        }
+        pendingAnchor = reference
+    }
+
+    /// What a flush has to settle: asked before it, told after it.
+    var flushTarget: (sequence: UInt64, number: UInt64, anchor: DataReference?) { (lastSequence, lastNumber, pendingAnchor) }
+
+    /// A flush has covered this.
+    func flushed(_ target: (sequence: UInt64, number: UInt64, anchor: DataReference?)) throws(StoreError) {
+        if target.sequence > durableSequence {
+            durableSequence = target.sequence
+            durableNumber = target.number
+        }
+        guard let reference = target.anchor, reference == pendingAnchor else { return }
+        record.anchor = reference
+        try guarded { () throws(StoreError) in try ground.write(record, toSlot: slot) }
+        pendingAnchor = nil
+    }
+
+    /// Makes the history as it is now durable, slot and all.
+    func anchorNow() throws(StoreError) {
+        try checkUsable()
+        try guarded { () throws(StoreError) in
+            try writeAnchor()
+            try ground.disk.settle()
+            try flushed(flushTarget)
+            try ground.disk.settle()
+        }
+    }
+
+    /// Removes what the policy does not keep from the history; durable with the next anchor.
+    func thin() throws(StoreError) {
+        guard let policy = options.retention else { return }
+        let dropped = try history.all().filter { !policy.keeps($0.number, newest: lastNumber) && isDroppable($0) }
+        try history.remove(Set(dropped.map(\.number)))
+    }
+
+    private func isDroppable(_ entry: CheckpointEntry) -> Bool {
+        entry.name.isEmpty && entry.number != lastNumber && CheckpointReference(stream: record.stream, number: entry.number) != parent
+    }
+
+    /// Removes checkpoints from the history.
+    ///
+    /// - Parameter force: named ones, too.
+    func drop(_ numbers: [UInt64], force: Bool) throws(StoreError) {
+        try checkUsable()
+        for number in numbers {
+            guard let entry = try history.find(number) else { throw .noCheckpoint(stream: record.name, wanted: "number \(number)") }
+            if number == lastNumber || CheckpointReference(stream: record.stream, number: number) == parent {
+                throw .checkpointProtected(stream: record.name, number: number, reason: "the stream goes on from it")
+            }
+            if !entry.name.isEmpty, !force {
+                throw .checkpointProtected(stream: record.name, number: number, reason: "it is named \(entry.name)")
+            }
+        }
+        try history.remove(Set(numbers))
+        try anchorNow()
+    }
+
+    /// Names a checkpoint; an empty name takes it away.
+    func setName(_ name: String, of number: UInt64) throws(StoreError) {
+        try checkUsable()
+        try Store.check(name: name, of: "checkpoint", mayBeEmpty: true)
+        guard try history.find(number) != nil else { throw .noCheckpoint(stream: record.name, wanted: "number \(number)") }
+        if !name.isEmpty, let other = history.number(named: name), other != number {
+            throw .checkpointExists(stream: record.name, name: name)
+        }
+        guard history.names.count < History.namesMax || name.isEmpty else {
+            throw .invalid(what: "name", reason: "\(record.name) has \(History.namesMax) names already")
+        }
+        history.setName(name, of: number)
+        try anchorNow()
+    }
+}

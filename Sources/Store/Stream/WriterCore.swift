@@ -1,0 +1,106 @@
+/// What a stream's writer knows and does; used by one thread at a time.
+///
+/// By aspect: `+Pages` takes pages in, `+Commit` closes epochs, `+Anchor` writes history and slot.
+final class WriterCore {
+    /// Commits between two anchors.
+    static let anchorEvery: UInt64 = 64
+
+    let ground: any StoreGround
+    let slot: UInt32
+    let source: NodeSource
+    let layout: BlockLayout
+    let compression = Compression()
+    let pages: PageReader
+    /// For comparing a candidate with a page.
+    let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: StoreFormat.blockBytes, alignment: StoreFormat.blockBytes)
+    var options: WriterOptions
+    var record: SlotRecord
+    var anchor: Anchor
+    var history: History
+    var current = CurrentPages()
+    /// The checkpoint the next epoch is made upon.
+    var parent: CheckpointReference
+    /// Its tables, newest first.
+    var chain: [TreeReference]
+    var lastSequence: UInt64
+    var lastNumber: UInt64
+    var lastChecksum: Checksum
+    var lastOffset: UInt64
+    var durableSequence: UInt64
+    var durableNumber: UInt64
+    var epoch: OpenEpoch?
+    /// An anchor that has been written; the slot may refer to it after the next flush.
+    var pendingAnchor: DataReference?
+    /// Why nothing more is written.
+    var broken: String?
+    var isFinished = false
+
+    /// - Parameters:
+    ///   - state: the stream as it is on the disk, all of it durable.
+    ///   - layout: whose head is where the stream goes on.
+    init(
+        ground: any StoreGround, slot: UInt32, state: StreamState, layout: BlockLayout, source: NodeSource, options: WriterOptions
+    ) {
+        self.ground = ground
+        self.slot = slot
+        self.layout = layout
+        self.source = source
+        self.options = options
+        pages = PageReader(source: source)
+        record = state.record
+        anchor = state.anchor
+        history = state.history
+        lastSequence = state.lastSequence
+        lastNumber = state.lastNumber
+        lastChecksum = state.lastChecksum
+        lastOffset = state.last?.offset ?? 0
+        durableSequence = state.lastSequence
+        durableNumber = state.lastNumber
+        parent = CheckpointReference(stream: state.record.stream, number: state.lastNumber)
+        chain = state.last?.chain ?? []
+    }
+
+    deinit { scratch.deallocate() }
+
+    var trees: [Tree] { chain.map { Tree(reference: $0, source: source) } }
+
+    /// Refuses to go on after a failure.
+    func checkUsable() throws(StoreError) {
+        if let broken { throw .writerBroken(stream: record.name, reason: broken) }
+        if isFinished { throw .writerBroken(stream: record.name, reason: "it was finished") }
+    }
+
+    /// Runs what writes: a disk that fails leaves the stream in a state only a new opening can find out.
+    func guarded<Result>(_ body: () throws(StoreError) -> Result) throws(StoreError) -> Result {
+        do throws(StoreError) { return try body() } catch {
+            if case .disk = error { broken = "\(error)" }
+            throw error.inStream(record.name)
+        }
+    }
+
+    /// Begins an epoch.
+    func begin(_ number: UInt64) throws(StoreError) {
+        try checkUsable()
+        guard epoch == nil else { throw .invalid(what: "epoch \(number)", reason: "epoch \(epoch?.number ?? 0) is still open") }
+        guard number > lastNumber else { throw .invalid(what: "epoch \(number)", reason: "\(record.name) has epoch \(lastNumber) already") }
+        epoch = OpenEpoch(number: number)
+        layout.beginEpoch()
+    }
+
+    /// Throws the open epoch away.
+    func abandon() {
+        guard let epoch else { return }
+        for entry in epoch.entries { current.set(entry.key, to: CurrentPages.unknown) }
+        layout.abandonEpoch()
+        self.epoch = nil
+    }
+
+    /// The next epoch is made upon another checkpoint, of any stream: what a rollback or a restore in place needs.
+    func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
+        try checkUsable()
+        guard epoch == nil else { throw .invalid(what: "rebase", reason: "epoch \(epoch?.number ?? 0) is still open") }
+        chain = checkpoint.block.chain
+        parent = checkpoint.reference
+        current.forget()
+    }
+}
