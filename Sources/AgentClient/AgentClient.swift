@@ -112,10 +112,13 @@ public final class AgentClient: Sendable {
     /// The connection belongs to the session from then on.
     ///
     /// - Throws: `AgentError`; `.refused` with `.noSession` when there is none of this number.
-    public func attach(session: Int32, timeout: Duration = AgentClient.defaultTimeout) throws(AgentError) -> ExecSession {
+    public func attach(
+        session: Int32, receivedBytes: UInt64? = nil, timeout: Duration = AgentClient.defaultTimeout
+    ) throws(AgentError) -> ExecSession {
         let number = connection.makeRequestNumber()
         let answer = try AgentClient.ask(
-            connection, .attach, SessionNumber(session).encoded, .started, timeout, "attach to session \(session)", number: number)
+            connection, .attach, AttachRequest(session, receivedBytes: receivedBytes).encoded, .started, timeout,
+            "attach to session \(session)", number: number)
         let confirmed: SessionNumber = try AgentClient.decode(answer)
         // The agent grants what its queue has room for; nothing may be sent before.
         return ExecSession(connection, request: number, confirmed.processNumber, credit: 0)

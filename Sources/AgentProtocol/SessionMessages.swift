@@ -99,9 +99,39 @@ public struct StartRequest: MessageBody, Equatable, Sendable {
     }
 }
 
+/// `attach`: go on with a session that runs already.
+public struct AttachRequest: MessageBody, Equatable, Sendable {
+    /// The session's number.
+    public var processNumber: Int32
+    /// Bytes of output that the client has from a former connection; what the agent sent beyond them is sent again.
+    ///
+    /// Nil: only what was never sent. A host that goes on from a checkpoint knows how much it had then; what was on its way to
+    /// it at that moment is lost with the connection, and would be missing.
+    public var receivedBytes: UInt64?
+
+    /// Names a session.
+    public init(_ processNumber: Int32, receivedBytes: UInt64? = nil) {
+        self.processNumber = processNumber
+        self.receivedBytes = receivedBytes
+    }
+
+    /// Appends the fields in wire order.
+    public func encode(into writer: inout ByteWriter) {
+        writer.write(processNumber)
+        if let receivedBytes { writer.write(receivedBytes) }
+    }
+
+    /// Reads the fields in wire order.
+    ///
+    /// - Throws: `ProtocolFault` with the offset of the offending byte.
+    public init(from reader: inout ByteReader) throws(ProtocolFault) {
+        processNumber = try reader.read()
+        guard processNumber > 0 else { throw ProtocolFault(.badValue, at: 0) }
+        receivedBytes = reader.remaining > 0 ? try reader.read(UInt64.self) : nil
+    }
+}
+
 /// `started`: the session's process runs.
-///
-/// `attach` requests carry the same body.
 public struct SessionNumber: MessageBody, Equatable, Sendable {
     /// The session's number, which is the process number of its first process in the guest.
     public var processNumber: Int32

@@ -208,6 +208,21 @@ import Testing
         #expect(throws: AgentError.self) { try agent.client().attach(session: number) }
     }
 
+    @Test func outputThatWasOnItsWayIsSentAgain() throws {
+        let agent = try AgentFixture()
+        let script: Text = "printf one; sleep 0.1; printf two >&2; read line; printf three; exit 6"
+        let first = try agent.client().start(
+            StartRequest(arguments: ["sh", "-c", script], wantsInput: true, survivesDisconnect: true))
+        let number = first.processNumber
+        usleep(500_000)
+        // A client that had two bytes of output gets the others, from both streams; what is new follows.
+        let (status, output, errors) = try ExecRelay.collect(
+            try agent.client().attach(session: number, receivedBytes: 2), input: [UInt8]("x\n".utf8))
+        #expect(status == ExitStatus(.code, 6))
+        #expect(output == [UInt8]("ethree".utf8))
+        #expect(errors == [UInt8]("two".utf8))
+    }
+
     @Test func anEndIsKeptForTheNextClient() throws {
         let agent = try AgentFixture()
         var number: Int32 = 0

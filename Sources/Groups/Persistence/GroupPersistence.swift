@@ -122,6 +122,8 @@ public struct GroupContext: Codable, Sendable, Hashable {
     public var hasNetwork: Bool
     /// The guest kernel's release.
     public var kernelRelease: String?
+    /// Bytes of the program's output that had arrived.
+    public var outputBytes: UInt64 = 0
     /// Bytes of each disk, in order.
     public var diskBytes: [Int] = []
 

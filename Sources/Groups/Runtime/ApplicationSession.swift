@@ -1,5 +1,6 @@
 internal import AgentProtocol
 internal import Linux
+import Synchronization
 
 /// The group's program as the VMM process sees it: what it writes goes to the log and to the attached client, what the
 /// client sends goes to it.
@@ -21,6 +22,8 @@ final class ApplicationSession: @unchecked Sendable {
     /// The request number of everything that belongs to the session, on both sides.
     private static let request: UInt32 = 1
 
+    /// Bytes of output that have arrived from the program since it was started.
+    let outputBytes = Atomic<UInt64>(0)
     private let loop: EventLoop
     private var log: LogWriter
     private let wantsInput: Bool
@@ -60,8 +63,11 @@ final class ApplicationSession: @unchecked Sendable {
     /// Goes on with a program that runs already, over a greeted connection to the agent of a guest that went on from a checkpoint.
     ///
     /// A former connection is forgotten without a word: it led to a guest that is no more.
-    func resume(_ socket: SharedDescriptor, session: Int32) {
+    ///
+    /// - Parameter receivedBytes: the output that had arrived when the checkpoint was taken.
+    func resume(_ socket: SharedDescriptor, session: Int32, receivedBytes: UInt64) {
         forgetAgent()
+        outputBytes.store(receivedBytes, ordering: .relaxed)
         let channel = FrameChannel(socket, loop: loop)
         agent = channel
         // The agent grants what the program can take; nothing may be sent before.
@@ -69,7 +75,7 @@ final class ApplicationSession: @unchecked Sendable {
         do throws(SystemError) {
             try channel.start { [weak self] in self?.agentDid($0) }
             channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
-            channel.send(.attach, request: ApplicationSession.request, payload: SessionNumber(session).encoded)
+            channel.send(.attach, request: ApplicationSession.request, payload: AttachRequest(session, receivedBytes: receivedBytes).encoded)
             if client?.hasRoom == false { channel.pauseReading(true) }
         } catch {
             report(.lost("\(error)"))
@@ -176,6 +182,7 @@ final class ApplicationSession: @unchecked Sendable {
 
     private func output(_ frame: Frame, _ stream: LogRecord.Stream) {
         log.append(frame.payload, stream: stream)
+        outputBytes.wrappingAdd(UInt64(frame.payload.count), ordering: .relaxed)
         guard let client else { return }
         client.send(frame.type, request: ApplicationSession.request, payload: frame.payload)
         // A client that does not read holds the program back, as a full pipe would; nothing is kept without limit.

@@ -43,7 +43,7 @@ extension GroupRuntime {
         try adjustGuest(agent, context)
         agent.close()
         let socket = try GroupAgent.openSession(directory)
-        loop.run { application.resume(socket, session: context.session) }
+        loop.run { application.resume(socket, session: context.session, receivedBytes: context.outputBytes) }
     }
 
     // MARK: - Requests
@@ -94,7 +94,7 @@ extension GroupRuntime {
         let selector = try CheckpointSelector(parsing: request.parameters["to"] ?? "latest")
         try forgetAgent()
         // Whether it was put back or, after an error, goes on as it was: the program must be connected again.
-        let former = status.withLock { $0.session }
+        let former = context
         do {
             let context = try persistence.rollback(to: selector)
             update { status in
@@ -103,7 +103,7 @@ extension GroupRuntime {
             }
             events.push(.rolledBack(context))
         } catch {
-            if let former { events.push(.rolledBack(GroupContext(configuration: configuration, session: former, hasNetwork: false))) }
+            if let former { events.push(.rolledBack(former)) }
             throw error
         }
     }

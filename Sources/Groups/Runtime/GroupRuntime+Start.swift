@@ -41,11 +41,12 @@ extension GroupRuntime {
     }
 
     /// What each checkpoint keeps of the host's side; nil before the program runs.
-    private var context: GroupContext? {
+    var context: GroupContext? {
         let status = status.withLock { $0 }
         guard let session = status.session else { return nil }
         var context = GroupContext(configuration: configuration, session: session, hasNetwork: status.hasNetwork)
         context.kernelRelease = status.kernelRelease
+        context.outputBytes = live.withLock { $0?.0.outputBytes.load(ordering: .relaxed) } ?? 0
         return context
     }
 

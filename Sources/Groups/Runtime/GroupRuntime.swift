@@ -170,7 +170,7 @@ public final class GroupRuntime: Sendable {
         let socket = try GroupAgent.openSession(directory)
         let request = startRequest
         if let restored {
-            loop.run { application.resume(socket, session: restored.session) }
+            loop.run { application.resume(socket, session: restored.session, receivedBytes: restored.outputBytes) }
         } else {
             loop.run { application.start(socket, request) }
         }

@@ -36,12 +36,13 @@ extension Connection {
             guard session == nil else { throw ProtocolFault(.outOfOrder, at: 2) }
             Spawner.start(request, message.request, self, agent)
         case .attach:
-            let number = try SessionNumber(payload: message.payload).processNumber
+            let request = try AttachRequest(payload: message.payload)
+            let number = request.processNumber
             guard session == nil else { throw ProtocolFault(.outOfOrder, at: 2) }
             guard let wanted = agent.session(number) else {
                 return fail(message.request, Failure(.noSession, "session " + Text.decimal(Int(number))), agent)
             }
-            wanted.attach(self, message.request, agent)
+            wanted.attach(self, message.request, receivedBytes: request.receivedBytes, agent)
         case .signal:
             try serveSignal(message, agent)
         default:

@@ -16,6 +16,7 @@ final class Session {
     private let isTerminal: Bool
     private var inputWindow = AgentLimits.stdinWindowBytes
     private var pendingCredit = 0
+    private var sent = SentOutput()
 
     init(
         _ processNumber: Int32, _ plan: StartRequest, input: ChildStream?, outputs: [ChildStream], _ connection: Connection,
@@ -40,7 +41,7 @@ final class Session {
     }
 
     /// Connects a client to a session that went on without one, or takes it over from another.
-    func attach(_ newcomer: Connection, _ number: UInt32, _ agent: Agent) {
+    func attach(_ newcomer: Connection, _ number: UInt32, receivedBytes: UInt64?, _ agent: Agent) {
         if let former = connection {
             former.session = nil
             former.fail(request, Failure(.noSession, "another client attached"), agent)
@@ -49,6 +50,9 @@ final class Session {
         newcomer.session = self
         request = number
         newcomer.send(.started, request: request, SessionNumber(processNumber).encoded, agent)
+        if let receivedBytes {
+            sent.replay(from: receivedBytes) { newcomer.send($0, request: number, chunk: $1, agent) }
+        }
         // The newcomer starts with a full window less what is still queued for the program.
         inputWindow = AgentLimits.stdinWindowBytes - (input?.pendingInput ?? 0)
         pendingCredit = 0
@@ -100,6 +104,7 @@ final class Session {
 
     /// Relays output; false when the client has no room for more.
     func relay(_ type: MessageType, _ chunk: UnsafeRawBufferPointer, _ agent: Agent) {
+        if survivesDisconnect { sent.append(type, chunk) }
         connection?.send(type, request: request, chunk: chunk, agent)
         if !canRelay { for output in outputs { agent.loop.watch(output, output.interest(reading: false)) } }
     }
