@@ -50,10 +50,12 @@ let package = Package(
         .target(name: "Groups", dependencies: ["AgentClient", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         // Pages, page maps, checkpoints, volumes on a disk; deduplication, collection, scrub. Knows nothing of machines.
         .target(name: "Store", dependencies: ["CStore", "Linux", "CLinux"], swiftSettings: strict),
+        // The epoch pipeline and its backends; joins machines and stores.
+        .target(name: "Snapshot", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [
-                "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
+                "Snapshot", "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
@@ -61,6 +63,7 @@ let package = Package(
         .testTarget(
             name: "AuroraVMMTests", dependencies: ["AuroraVMM", "AgentClient", "AgentProtocol", "Linux", "CLinux"],
             exclude: ["KVM/Guest"], swiftSettings: strict),
+        .testTarget(name: "SnapshotTests", dependencies: ["Snapshot", "AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "AgentClient"], swiftSettings: strict),
         .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(

@@ -58,7 +58,9 @@ final class DeviceBoard: @unchecked Sendable {
     private func addDisk(_ disk: BlockDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform) throws(MachineError) {
         let backend: any BlockBackend
         do throws(DiskError) {
-            if let overlay = disk.overlayPath {
+            if let reference = disk.backend {
+                backend = reference.backend
+            } else if let overlay = disk.overlayPath {
                 backend = try CopyOnWriteFileBackend(basePath: disk.path, overlayPath: overlay)
             } else {
                 backend = try RawFileBackend(path: disk.path, isReadOnly: disk.isReadOnly)

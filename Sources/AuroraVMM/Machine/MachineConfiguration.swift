@@ -14,6 +14,8 @@ public struct BlockDeviceConfiguration: Sendable, Hashable {
     public var isReadOnly: Bool
     /// Writes go to this file and leave `path` untouched (copy-on-write); nil: writes go to `path`.
     public var overlayPath: String?
+    /// Serves the disk instead of a file; nil: the file does.
+    public var backend: BlockBackendReference?
 
     /// A disk.
     public init(path: String, isReadOnly: Bool = false, overlayPath: String? = nil) {
@@ -21,6 +23,27 @@ public struct BlockDeviceConfiguration: Sendable, Hashable {
         self.isReadOnly = isReadOnly
         self.overlayPath = overlayPath
     }
+
+    /// A disk that somebody else serves; one machine at a time may have it.
+    public init(backend: any BlockBackend & Sendable) {
+        self.init(path: "", isReadOnly: backend.isReadOnly)
+        self.backend = BlockBackendReference(backend)
+    }
+}
+
+/// A disk's backend as a value: equal when it is the same object.
+public struct BlockBackendReference: Sendable, Hashable {
+    /// The backend.
+    public let backend: any BlockBackend & Sendable
+
+    /// Refers to a backend.
+    public init(_ backend: any BlockBackend & Sendable) { self.backend = backend }
+
+    /// Whether both refer to one object.
+    public static func == (left: BlockBackendReference, right: BlockBackendReference) -> Bool { left.backend === right.backend }
+
+    /// Hashes the object's identity.
+    public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(backend)) }
 }
 
 /// A network interface of a machine.

@@ -138,6 +138,7 @@ static inline long clinux_renameat2(const char *from, const char *to, unsigned i
     CLINUX_RESULT(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags));
 }
 static const unsigned int CLINUX_RENAME_EXCHANGE = 1 << 1; // RENAME_EXCHANGE of linux/fs.h, which clashes with sys/mount.h
+static const int CLINUX_O_TMPFILE = O_TMPFILE;
 static inline char **clinux_environment(void) { return environ; }
 static inline int clinux_errno(void) { return errno; }
 

@@ -1,10 +1,10 @@
 internal import CLinux
-import Linux
+package import Linux
 
 /// Whole transfers between buffers and a file, whatever the kernel does in one call.
-enum FileTransfer {
+package enum FileTransfer {
     /// Fills all buffers; what lies behind the end of the file reads as zeros.
-    static func read(
+    package static func read(
         _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors
     ) throws(SystemError) {
         var done = try step("read", path, buffers) { clinux_preadv(file, $0, $1, offset) }
@@ -20,7 +20,7 @@ enum FileTransfer {
     }
 
     /// Writes all buffers.
-    static func write(
+    package static func write(
         _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors
     ) throws(SystemError) {
         var done = try step("write", path, buffers) { clinux_pwritev(file, $0, $1, offset) }
@@ -44,7 +44,7 @@ enum FileTransfer {
     }
 
     /// Makes a range read as zeros, by the file system's own means where it has them.
-    static func writeZeroes(_ file: Int32, _ path: String, at offset: Int64, count: Int64, mayFree: Bool) throws(SystemError) {
+    package static func writeZeroes(_ file: Int32, _ path: String, at offset: Int64, count: Int64, mayFree: Bool) throws(SystemError) {
         let punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         let zero = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
         for mode in mayFree ? [punch, zero] : [zero] {

@@ -1,28 +1,31 @@
-internal import CLinux
+public import CLinux
 
 /// A reusable list of host buffers for `preadv` and its kin.
-struct IOVectors {
+public struct IOVectors {
     private var vectors: [iovec] = []
     /// Bytes of all buffers.
-    private(set) var byteCount = 0
+    public private(set) var byteCount = 0
 
-    init() { vectors.reserveCapacity(DescriptorChain.segmentsMax) }
+    /// An empty list.
+    public init() { vectors.reserveCapacity(DescriptorChain.segmentsMax) }
 
     /// The number of buffers.
-    var count: Int { vectors.count }
+    public var count: Int { vectors.count }
 
-    mutating func removeAll() {
+    /// Empties the list.
+    public mutating func removeAll() {
         vectors.removeAll(keepingCapacity: true)
         byteCount = 0
     }
 
-    mutating func append(base: UnsafeMutableRawPointer, count: Int) {
+    /// Adds a buffer, which must outlive every use of the list.
+    public mutating func append(base: UnsafeMutableRawPointer, count: Int) {
         vectors.append(iovec(iov_base: base, iov_len: count))
         byteCount += count
     }
 
     /// Calls `body` with what the kernel wants.
-    func withPointer<Result>(_ body: (UnsafePointer<iovec>, Int32) -> Result) -> Result? {
+    public func withPointer<Result>(_ body: (UnsafePointer<iovec>, Int32) -> Result) -> Result? {
         vectors.withUnsafeBufferPointer { buffer in
             guard let base = buffer.baseAddress else { return nil }
             return body(base, Int32(truncatingIfNeeded: buffer.count))
@@ -30,12 +33,12 @@ struct IOVectors {
     }
 
     /// Calls `body` with each buffer in order.
-    func forEach(_ body: (UnsafeMutableRawBufferPointer) -> Void) {
+    public func forEach(_ body: (UnsafeMutableRawBufferPointer) -> Void) {
         for vector in vectors { body(UnsafeMutableRawBufferPointer(start: vector.iov_base, count: vector.iov_len)) }
     }
 
     /// Replaces this list by `limit` bytes of `other` from `offset` on.
-    mutating func assign(_ other: borrowing IOVectors, from offset: Int, limit: Int) {
+    public mutating func assign(_ other: borrowing IOVectors, from offset: Int, limit: Int) {
         removeAll()
         var skip = offset
         for vector in other.vectors where byteCount < limit {
