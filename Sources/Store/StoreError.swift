@@ -1,3 +1,5 @@
+public import Linux
+
 /// What can go wrong with a store: what, where, and what to do about it.
 public enum StoreError: Error, Hashable, Sendable {
     /// The disk failed.
@@ -24,6 +26,10 @@ public enum StoreError: Error, Hashable, Sendable {
     case invalid(what: String, reason: String)
     /// A write or flush failed before: nothing more is written until the stream is opened again.
     case writerBroken(stream: String, reason: String)
+    /// Somebody else does something that excludes what was asked for.
+    case busy(store: String, reason: String)
+    /// A call to the system failed that is not about the disk itself.
+    case system(SystemError)
     /// All slots are in use.
     case tooManyStreams(store: String, max: UInt32)
 
@@ -49,6 +55,9 @@ public enum StoreError: Error, Hashable, Sendable {
             self.reason = reason
         }
     }
+
+    /// Wraps a failed system call.
+    init(_ error: SystemError) { self = .system(error) }
 
     /// Damage found by a layer that does not know the stream gets its name here.
     func inStream(_ name: String, number: UInt64? = nil) -> StoreError {
@@ -79,6 +88,8 @@ extension StoreError: CustomStringConvertible {
         case .invalid(let what, let reason): "Invalid \(what): \(reason)"
         case .writerBroken(let stream, let reason):
             "Nothing more is written to \(stream) until it is opened again; its last durable checkpoint is safe. Reason: \(reason)"
+        case .busy(let store, let reason): "The store \(store) is busy: \(reason)"
+        case .system(let error): "\(error)"
         case .tooManyStreams(let store, let max): "The store \(store) has room for \(max) streams. Remove some"
         }
     }

@@ -17,7 +17,9 @@ protocol StoreGround: AnyObject, Sendable {
     ///
     /// The caller holds the lock of the stream, or of the slots.
     func write(_ record: SlotRecord?, toSlot index: UInt32) throws(StoreError)
-    /// Space for one writer; it owns the segments it claims until it is closed or dropped.
+    /// Space for one writer, who holds the stream's lock; it owns the segments it claims until it is closed or dropped.
+    ///
+    /// Only one for a slot at a time: a second one makes what the first has claimed fair game for a collection.
     func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator
     /// Hints where a page with this checksum may lie; each must be compared byte by byte.
     func candidates(for checksum: Checksum) -> [PageLocation]
@@ -25,7 +27,11 @@ protocol StoreGround: AnyObject, Sendable {
     func publish(_ checksum: Checksum, at location: PageLocation)
     /// A page that was already there is about to be shared: a running collection must keep it. Under the gate.
     func markShared(_ location: PageLocation)
-    /// Holds the collector off between its phases: from an epoch's first look-up until its commit is written.
+    /// Holds the collector off between its phases: from an epoch's first look-up or allocation until what refers to it (commit, slot) is
+    /// written and its pages are published.
+    ///
+    /// Short in the usual case: a collection cannot begin or end meanwhile. Creating a stream from a checkpoint of another, too, happens
+    /// within: from reading the origin until the new slot is written.
     func enterGate() throws(StoreError) -> any DiskLockHandle
 }
 
@@ -38,8 +44,12 @@ protocol ExtentAllocator: AnyObject, Sendable {
     /// - Throws: `StoreError.full`.
     func allocate(blocks: Int, preferred: UInt64?) throws(StoreError) -> Extent
     /// Takes back blocks nobody else has heard of: never published, in no commit that was written.
+    ///
+    /// Some are free again only after the next collection.
     func release(_ extent: Extent)
-    /// Gives the segments back: nothing more will be allocated.
+    /// Whether the last free blocks may be taken, too: only to free others (the anchor of a drop).
+    var usesReserve: Bool { get set }
+    /// Gives the segments back: nothing more will be allocated. Within the gate, like allocating.
     func close() throws(StoreError)
 }
 

@@ -31,7 +31,15 @@ public final class SimulatedDisk: Disk {
         var counts: [DiskError.Operation: Int] = [:]
         var plan: FaultPlan?
         var operations = 0
-        var locks: [DiskLock: Int] = [:]
+        var locks: [(token: Int, isExclusive: Bool, ranges: [Range<UInt64>])] = []
+        var nextToken = 0
+
+        func isHeld(_ lock: DiskLock, against exclusive: Bool) -> Bool {
+            let ranges = lock.ranges
+            return locks.contains { held in
+                (held.isExclusive || exclusive) && held.ranges.contains { range in ranges.contains { $0.overlaps(range) } }
+            }
+        }
 
         mutating func fault(_ operation: DiskError.Operation) -> FaultPlan.Kind? {
             counts[operation, default: 0] += 1
@@ -157,27 +165,28 @@ public final class SimulatedDisk: Disk {
         }
         if let code { throw DiskError(.lock, name, code: code) }
         while true {
-            let taken = state.withLock { state in
-                let holders = state.locks[range, default: 0]  // -1: exclusive
-                guard exclusive ? holders == 0 : holders >= 0 else { return false }
-                state.locks[range] = exclusive ? -1 : holders + 1
-                return true
+            let token: Int? = state.withLock { state in
+                guard !state.isHeld(range, against: exclusive) else { return nil }
+                state.nextToken += 1
+                state.locks.append((state.nextToken, exclusive, range.ranges))
+                return state.nextToken
             }
-            if taken { return Handle(disk: self, range: range, exclusive: exclusive) }
+            if let token { return Handle(disk: self, token: token) }
             guard wait else { return nil }
             usleep(50)
         }
     }
 
+    /// Whether anybody holds it exclusively.
+    public func isLocked(_ range: DiskLock) throws(DiskError) -> Bool { state.withLock { $0.isHeld(range, against: false) } }
+
     private final class Handle: DiskLockHandle {
         let disk: SimulatedDisk
-        let range: DiskLock
-        let exclusive: Bool
-        init(disk: SimulatedDisk, range: DiskLock, exclusive: Bool) {
+        let token: Int
+        init(disk: SimulatedDisk, token: Int) {
             self.disk = disk
-            self.range = range
-            self.exclusive = exclusive
+            self.token = token
         }
-        deinit { disk.state.withLock { $0.locks[range] = exclusive ? 0 : $0.locks[range, default: 1] - 1 } }
+        deinit { disk.state.withLock { state in state.locks.removeAll { $0.token == token } } }
     }
 }

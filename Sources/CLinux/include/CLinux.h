@@ -113,6 +113,18 @@ static inline long clinux_futex_wait(const void *word, uint32_t expected, int64_
 static inline long clinux_futex_wake(const void *word, int count) {
     CLINUX_RESULT(syscall(SYS_futex, word, 129 /* FUTEX_WAKE_PRIVATE */, count, NULL, NULL, 0));
 }
+// Open-file-description locks: they belong to the descriptor's open file, and die with it.
+static inline long clinux_ofd_lock(int fd, short type, int64_t start, int64_t count, int wait) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = count, .l_pid = 0};
+    CLINUX_RESULT(fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &range));
+}
+// One when somebody else's lock conflicts with such a lock, zero when none does.
+static inline long clinux_ofd_test(int fd, short type, int64_t start, int64_t count) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = count, .l_pid = 0};
+    long result = fcntl(fd, F_OFD_GETLK, &range);
+    return result == -1 ? -(long)errno : range.l_type != F_UNLCK;
+}
+static inline long clinux_fstat(int fd, struct stat *status) { CLINUX_RESULT(fstat(fd, status)); }
 static inline uint64_t clinux_rdtsc(void) {
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
@@ -193,6 +205,12 @@ static const unsigned long CKVM_ENABLE_CAP = KVM_ENABLE_CAP;
 static const unsigned long CKVM_RESET_DIRTY_RINGS = KVM_RESET_DIRTY_RINGS;
 static const unsigned long CKVM_DIRTY_RING_OFFSET = KVM_DIRTY_LOG_PAGE_OFFSET * 4096UL; // of a vCPU's descriptor
 static const unsigned long CKVM_SET_SIGNAL_MASK = KVM_SET_SIGNAL_MASK;
+
+// MARK: - Block devices
+
+static const unsigned long CBLK_GETSIZE64 = 0x80081272; // BLKGETSIZE64 of linux/fs.h, which clashes with sys/mount.h
+static const unsigned long CBLK_DISCARD = 0x1277;       // BLKDISCARD
+static const int CLINUX_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 // MARK: - TUN/TAP request numbers
 

@@ -30,26 +30,14 @@ public protocol Disk: AnyObject, Sendable {
     /// - Parameter wait: false to return nil when somebody else holds it.
     /// - Throws: `DiskError`.
     func lock(_ range: DiskLock, exclusive: Bool, wait: Bool) throws(DiskError) -> (any DiskLockHandle)?
+    /// Whether anybody holds a lock that keeps others from sharing this one.
+    ///
+    /// - Throws: `DiskError`.
+    func isLocked(_ range: DiskLock) throws(DiskError) -> Bool
 }
 
 /// A held lock; released when the last reference goes away.
 public protocol DiskLockHandle: AnyObject, Sendable {}
-
-/// Names of the locks of a store; each is one byte beyond any disk's end.
-public enum DiskLock: Hashable, Sendable {
-    /// Shared: an epoch is in flight. Exclusive: the collector changes phase.
-    case gate
-    /// Keeps new epochs from overtaking a collector that waits for the gate.
-    case turnstile
-    /// Segments are being claimed or given back.
-    case allocation
-    /// One collector at a time.
-    case collection
-    /// Slots are being given to new streams or taken from removed ones.
-    case slots
-    /// The writer of the stream in a slot.
-    case stream(slot: UInt32)
-}
 
 /// A failed operation on a disk.
 public struct DiskError: Error, Hashable, Sendable, CustomStringConvertible {

@@ -40,6 +40,10 @@ final class BumpGround: StoreGround {
 
     private final class Allocator: ExtentAllocator {
         let ground: BumpGround
+        var usesReserve: Bool {
+            get { false }
+            set {}
+        }
         init(ground: BumpGround) { self.ground = ground }
 
         func allocate(blocks: Int, preferred: UInt64?) throws(StoreError) -> Extent {

@@ -1,0 +1,207 @@
+internal import CLinux
+internal import Linux
+internal import Synchronization
+
+/// A store's disk in a regular file or on a block device.
+///
+/// Written through io_uring where the kernel lets us, else by `pwritev`; both go through the page cache, which all processes share.
+public final class FileDisk: Disk {
+    /// The path it was opened by.
+    public let name: String
+    /// Size in bytes, as it was when it was opened.
+    public let byteCount: UInt64
+    /// Whether it is a block device rather than a file.
+    public let isBlockDevice: Bool
+    /// Whether it was opened for reading only.
+    public let isReadOnly: Bool
+    /// Why writes do not go through io_uring; nil when they do.
+    public let ringRefusal: String?
+
+    private let descriptor: OwnedDescriptor
+    private let ring: Mutex<WriteRing?>
+    /// Descriptors of open files of their own, kept for the next locks.
+    private let lockDescriptors = Mutex<[Int32]>([])
+    private static let spareLocksMax = 8
+
+    private init(_ path: String, _ descriptor: consuming OwnedDescriptor, readOnly: Bool, useRing: Bool) throws(DiskError) {
+        name = path
+        isReadOnly = readOnly
+        (byteCount, isBlockDevice) = try Self.measure(descriptor.rawValue, path)
+        var refusal: String?
+        if readOnly || !useRing {
+            refusal = readOnly ? "it is opened for reading only" : "it is switched off"
+            ring = Mutex(nil)
+        } else {
+            do throws(Errno) { ring = Mutex(try WriteRing()) } catch {
+                refusal = error.description
+                ring = Mutex(nil)
+            }
+        }
+        ringRefusal = refusal
+        self.descriptor = descriptor
+    }
+
+    deinit { lockDescriptors.withLock { for number in $0 { _ = close(number) } } }
+
+    /// Opens an existing file or block device.
+    ///
+    /// - Parameter useRing: false to write by `pwritev` even where io_uring works.
+    /// - Throws: `DiskError` when it is not there, may not be opened, or is neither.
+    public static func open(_ path: String, readOnly: Bool = false, useRing: Bool = true) throws(DiskError) -> FileDisk {
+        let result = clinux_open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC, 0)
+        guard result >= 0 else { throw DiskError(.open, path, code: Int32(truncatingIfNeeded: -result)) }
+        let descriptor = OwnedDescriptor(adopting: Int32(truncatingIfNeeded: result))
+        return try FileDisk(path, descriptor, readOnly: readOnly, useRing: useRing)
+    }
+
+    /// Makes a new sparse file, for this user only; its entry in the directory is durable when this returns.
+    ///
+    /// - Throws: `DiskError`, also when there is one.
+    public static func create(_ path: String, byteCount: UInt64) throws(DiskError) -> FileDisk {
+        do throws(SystemError) {
+            let descriptor = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+            let number = descriptor.rawValue
+            try systemCall("enlarge", path) { clinux_ftruncate(number, Int64(clamping: byteCount)) }
+            try systemCall("flush", path) { clinux_fsync(number) }
+            let parent = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+            let directory = try OwnedDescriptor.open(parent, O_RDONLY | O_DIRECTORY)
+            let directoryNumber = directory.rawValue
+            try systemCall("flush", parent) { clinux_fsync(directoryNumber) }
+        } catch {
+            throw DiskError(.create, path, code: error.errno.rawValue)
+        }
+        return try open(path)
+    }
+
+    private static func measure(_ number: Int32, _ path: String) throws(DiskError) -> (UInt64, Bool) {
+        var status = stat()
+        let result = clinux_fstat(number, &status)
+        guard result >= 0 else { throw DiskError(.open, path, code: Int32(-result)) }
+        switch Int32(bitPattern: status.st_mode) & S_IFMT {
+        case S_IFREG: return (UInt64(clamping: status.st_size), false)
+        case S_IFBLK:
+            var count: UInt64 = 0
+            let size = withUnsafeMutablePointer(to: &count) { clinux_ioctl(number, CBLK_GETSIZE64, UInt(bitPattern: $0)) }
+            guard size >= 0 else { throw DiskError(.open, path, code: Int32(-size)) }
+            return (count, true)
+        default: throw DiskError(.open, path, code: EINVAL)
+        }
+    }
+
+    /// Reads by `pread`, as often as it takes.
+    public func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
+        var done = 0
+        while done < buffer.count {
+            let position = Int64(clamping: offset) + Int64(done)
+            let result = clinux_pread(descriptor.rawValue, buffer.baseAddress.map { $0 + done }, buffer.count - done, position)
+            if result == -Int(EINTR) { continue }
+            guard result > 0 else { throw DiskError(.read, name, offset: offset, code: Int32(truncatingIfNeeded: -result)) }
+            done += result
+        }
+    }
+
+    /// Writes through the ring unless another thread is using it, or there is none.
+    public func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
+        // A store never grows its file: beyond the end is a mistake of the caller, which `pwritev` would not notice.
+        guard offset <= byteCount, total <= byteCount - offset else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
+        var vectors = IOVectors(parts)
+        let number = descriptor.rawValue
+        let viaRing: Errno?? =
+            ring.withLockIfAvailable { ring in
+                guard ring != nil else { return .none }
+                return .some(ring?.write(&vectors, to: number, at: offset))
+            } ?? .none
+        let failure: Errno?
+        switch viaRing {
+        case .some(let result): failure = result
+        case .none: failure = vectors.writePlainly(to: number, at: offset)
+        }
+        if let failure { throw DiskError(.write, name, offset: offset, code: failure.rawValue) }
+    }
+
+    /// `fdatasync`.
+    public func flush() throws(DiskError) {
+        var result = clinux_fdatasync(descriptor.rawValue)
+        while result == -Int(EINTR) { result = clinux_fdatasync(descriptor.rawValue) }
+        guard result >= 0 else { throw DiskError(.flush, name, code: Int32(truncatingIfNeeded: -result)) }
+    }
+
+    /// Punches a hole into the file, or discards sectors of the device.
+    ///
+    /// Where the file system or the device cannot, nothing is done.
+    public func discard(at offset: UInt64, count: UInt64) throws(DiskError) {
+        guard count > 0 else { return }
+        let result: Int
+        if isBlockDevice {
+            var range: (UInt64, UInt64) = (offset, count)
+            result = withUnsafeMutablePointer(to: &range) { clinux_ioctl(descriptor.rawValue, CBLK_DISCARD, UInt(bitPattern: $0)) }
+        } else {
+            result = clinux_fallocate(descriptor.rawValue, CLINUX_PUNCH_HOLE, Int64(clamping: offset), Int64(clamping: count))
+        }
+        guard result < 0, result != -Int(EOPNOTSUPP) else { return }
+        throw DiskError(.discard, name, offset: offset, code: Int32(truncatingIfNeeded: -result))
+    }
+}
+
+extension FileDisk {
+    /// Takes a lock on an open file of its own, so that two locks of one process conflict, too.
+    public func lock(_ range: DiskLock, exclusive: Bool, wait: Bool) throws(DiskError) -> (any DiskLockHandle)? {
+        let number = try borrowLockDescriptor()
+        let handle = Handle(disk: self, descriptor: number)
+        for bytes in range.ranges {
+            var result: Int
+            repeat {
+                result = clinux_ofd_lock(
+                    number, Int16(exclusive ? F_WRLCK : F_RDLCK), Int64(clamping: bytes.lowerBound), Int64(clamping: bytes.count),
+                    wait ? 1 : 0)
+            } while result == -Int(EINTR)
+            if !wait, result == -Int(EAGAIN) || result == -Int(EACCES) { return nil }
+            guard result >= 0 else { throw DiskError(.lock, name, code: Int32(truncatingIfNeeded: -result)) }
+        }
+        return handle
+    }
+
+    /// Whether anybody holds it exclusively.
+    public func isLocked(_ range: DiskLock) throws(DiskError) -> Bool {
+        let handle = Handle(disk: self, descriptor: try borrowLockDescriptor())
+        for bytes in range.ranges {
+            let result = clinux_ofd_test(
+                handle.descriptor, Int16(F_RDLCK), Int64(clamping: bytes.lowerBound), Int64(clamping: bytes.count))
+            guard result >= 0 else { throw DiskError(.lock, name, code: Int32(truncatingIfNeeded: -result)) }
+            if result > 0 { return true }
+        }
+        return false
+    }
+
+    private final class Handle: DiskLockHandle {
+        let disk: FileDisk
+        let descriptor: Int32
+        init(disk: FileDisk, descriptor: Int32) {
+            self.disk = disk
+            self.descriptor = descriptor
+        }
+        deinit { disk.giveBackLockDescriptor(descriptor) }
+    }
+
+    private func borrowLockDescriptor() throws(DiskError) -> Int32 {
+        if let spare = lockDescriptors.withLock({ $0.popLast() }) { return spare }
+        // By the open file, not by the path: that may be another file by now.
+        let result = clinux_open(
+            "/proc/self/fd/\(descriptor.rawValue)", (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC, 0)
+        guard result >= 0 else { throw DiskError(.lock, name, code: Int32(truncatingIfNeeded: -result)) }
+        return Int32(truncatingIfNeeded: result)
+    }
+
+    private func giveBackLockDescriptor(_ number: Int32) {
+        let isUnlocked = clinux_ofd_lock(number, Int16(F_UNLCK), 0, 0, 0) >= 0
+        let isKept =
+            isUnlocked
+            && lockDescriptors.withLock { spares in
+                guard spares.count < Self.spareLocksMax else { return false }
+                spares.append(number)
+                return true
+            }
+        if !isKept { _ = close(number) }
+    }
+}

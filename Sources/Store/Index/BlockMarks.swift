@@ -1,0 +1,52 @@
+internal import Synchronization
+
+/// A bit a block that says "in use", in shared memory, while a collection runs.
+struct BlockMarks {
+    private let memory: SharedMemory
+    private let layout: StoreLayout
+
+    init(_ memory: SharedMemory, layout: StoreLayout) {
+        self.memory = memory
+        self.layout = layout
+    }
+
+    /// Whether a collection wants to know what is used; does not change while somebody is in the gate.
+    var isMarking: Bool { memory.word(.marking).pointee.load(ordering: .acquiring) != 0 }
+
+    /// Marks blocks, counted from the first segment's first.
+    func mark(_ blocks: ClosedRange<UInt64>) {
+        guard blocks.upperBound < layout.blockCount else { return }
+        for block in blocks {
+            let word = memory.markWords + Int(block >> 6)
+            let bit = UInt64(1) << (block & 63)
+            if word.pointee.load(ordering: .relaxed) & bit == 0 { word.pointee.bitwiseOr(bit, ordering: .relaxed) }
+        }
+    }
+
+    /// Marks the blocks of a segment that are set.
+    func mark(_ bits: SegmentBits, of segment: UInt32) {
+        for index in 0..<16 where bits.words[index] != 0 {
+            (memory.markWords + Int(segment) * 16 + index).pointee.bitwiseOr(bits.words[index], ordering: .relaxed)
+        }
+    }
+
+    /// Whether a block is marked.
+    func contains(_ block: UInt64) -> Bool {
+        guard block < layout.blockCount else { return false }
+        return (memory.markWords + Int(block >> 6)).pointee.load(ordering: .acquiring) >> (block & 63) & 1 == 1
+    }
+
+    /// The marks of a segment.
+    func bits(of segment: UInt32) -> SegmentBits {
+        var bits = SegmentBits.none
+        for index in 0..<16 { bits.words[index] = (memory.markWords + Int(segment) * 16 + index).pointee.load(ordering: .acquiring) }
+        return bits
+    }
+
+    /// Removes all marks; only while nobody marks.
+    func clear() {
+        for index in 0..<Int(layout.segmentCount) * 16 where (memory.markWords + index).pointee.load(ordering: .relaxed) != 0 {
+            (memory.markWords + index).pointee.store(0, ordering: .relaxed)
+        }
+    }
+}

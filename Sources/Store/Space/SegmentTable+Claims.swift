@@ -1,0 +1,87 @@
+internal import Synchronization
+
+/// A segment that a writer owns, with the blocks it may still give out.
+struct OwnedSegment: Sendable {
+    let segment: UInt32
+    /// Blocks that can be given out.
+    var free: SegmentBits
+    /// Blocks that have been given out since the segment was claimed.
+    var given = SegmentBits.none
+}
+
+extension SegmentTable {
+    /// Blocks that only those may take who free others: enough for the anchors that drop checkpoints.
+    var reservedBlocks: UInt64 { UInt64(max(1, min(layout.segmentCount / 64, 16))) * UInt64(StoreFormat.segmentBlocks) }
+
+    /// Claims segments for a writer: whole ones from the last claim on, else those with the most free blocks.
+    ///
+    /// Durable when it returns: a commit that survives a power cut by luck must not lie in a segment that looks free afterwards.
+    /// - Throws: `StoreError.full` when there is none.
+    func claim(_ count: Int, for owner: SegmentEntry.Owner, usesReserve: Bool) throws(StoreError) -> [OwnedSegment] {
+        var claimed: [OwnedSegment] = []
+        do {
+            let lock = try self.lock()
+            defer { withExtendedLifetime(lock) {} }
+            let free = try countFreeBlocks()
+            let reserved = usesReserve ? 0 : reservedBlocks
+            guard free > reserved else { throw StoreError.full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
+            for segment in candidates(count) where claimed.count < count {
+                // What the hint says is looked up: it may be wrong, the entry may be damaged.
+                guard var entry = try self.entry(segment), entry.owner == nil, entry.used != .all else {
+                    memory.segmentHint(segment).pointee.store(1, ordering: .relaxed)
+                    continue
+                }
+                let owned = OwnedSegment(segment: segment, free: SegmentBits(words: ~entry.used.words))
+                entry.generation &+= 1
+                entry.owner = owner
+                entry.used = .all
+                try write(entry, of: segment)
+                claimed.append(owned)
+            }
+        }
+        guard let last = claimed.last else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
+        memory.word(.cursor).pointee.store(UInt64(last.segment) + 1, ordering: .relaxed)
+        do throws(DiskError) { try disk.flush() } catch { throw .disk(error) }
+        return claimed
+    }
+
+    /// Gives segments back: what is still free in them is free for all.
+    func giveBack(_ segments: [OwnedSegment], of owner: SegmentEntry.Owner) throws(StoreError) {
+        guard !segments.isEmpty else { return }
+        let lock = try self.lock()
+        defer { withExtendedLifetime(lock) {} }
+        for owned in segments {
+            var entry: SegmentEntry
+            if let found = try self.entry(owned.segment) {
+                guard found.owner == owner else { continue }
+                entry = found
+            } else {
+                guard ownerHint(owned.segment) == owner.slot else { continue }
+                entry = SegmentEntry()
+            }
+            entry.generation &+= 1
+            entry.owner = nil
+            entry.used = SegmentBits(words: ~owned.free.words)
+            try write(entry, of: owned.segment)
+        }
+    }
+
+    /// Segments to try, best first: more than are wanted, since hints may be wrong.
+    private func candidates(_ count: Int) -> [UInt32] {
+        let start = UInt32(truncatingIfNeeded: memory.word(.cursor).pointee.load(ordering: .relaxed) % UInt64(layout.segmentCount))
+        var whole: [UInt32] = []
+        var parts: [(segment: UInt32, free: Int)] = []
+        for step in 0..<layout.segmentCount {
+            let segment = (start + step) % layout.segmentCount
+            guard let free = freeHint(segment), free > 0 else { continue }
+            if free == SegmentBits.count {
+                whole.append(segment)
+                if whole.count >= count + 4 { return whole }
+            } else {
+                parts.append((segment, free))
+            }
+        }
+        parts.sort { ($0.free, $1.segment) > ($1.free, $0.segment) }
+        return whole + parts.map(\.segment)
+    }
+}

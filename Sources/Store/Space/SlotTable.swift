@@ -1,0 +1,80 @@
+/// The slots on the disk: two copies each, written in turn.
+struct SlotTable: Sendable {
+    let disk: any Disk
+    let identity: StoreIdentity
+    let layout: StoreLayout
+
+    /// Both copies of a slot as they are.
+    struct Copies {
+        /// Nil where a copy was never written or is damaged.
+        var sectors: [SlotSector?] = [nil, nil]
+        /// What is wrong with a copy.
+        var damage: [StoreError?] = [nil, nil]
+        /// The copy that counts: the newer of the valid ones.
+        var newest: Int? {
+            switch (sectors[0]?.generation, sectors[1]?.generation) {
+            case (nil, nil): nil
+            case (nil, _): 1
+            case (_, nil): 0
+            case (let first?, let second?): first >= second ? 0 : 1
+            }
+        }
+    }
+
+    /// Reads a slot; nil when it is free.
+    ///
+    /// - Throws: `StoreError.damaged` when no copy can be read and one was written.
+    func record(at index: UInt32) throws(StoreError) -> SlotRecord? {
+        guard index < layout.slotCount else { return nil }
+        let copies = try copies(of: index..<index + 1)[0]
+        return try Self.record(copies)
+    }
+
+    static func record(_ copies: Copies) throws(StoreError) -> SlotRecord? {
+        if let newest = copies.newest { return copies.sectors[newest]?.record }
+        if let damage = copies.damage[0] ?? copies.damage[1] { throw damage }
+        return nil
+    }
+
+    /// Reads both copies of consecutive slots.
+    func copies(of slots: Range<UInt32>) throws(StoreError) -> [Copies] {
+        var result = [Copies](repeating: Copies(), count: slots.count)
+        let sector = StoreFormat.sectorBytes
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: slots.count * sector, alignment: 64)
+        defer { buffer.deallocate() }
+        for copy in 0..<2 {
+            let start = layout.slotOffset(slots.lowerBound, copy: copy)
+            do throws(DiskError) { try disk.read(at: start, into: buffer) } catch { throw .disk(error) }
+            for index in 0..<slots.count {
+                let bytes = UnsafeRawBufferPointer(rebasing: buffer[index * sector..<(index + 1) * sector])
+                do throws(StoreError) {
+                    result[index].sectors[copy] = try SlotSector.decode(bytes, identity: identity, at: start + UInt64(index * sector))
+                } catch {
+                    result[index].damage[copy] = error
+                }
+            }
+        }
+        return result
+    }
+
+    /// Writes over the older copy.
+    func write(_ record: SlotRecord?, to index: UInt32) throws(StoreError) {
+        guard index < layout.slotCount else { throw .invalid(what: "slot", reason: "\(index) of \(layout.slotCount)") }
+        let copies = try copies(of: index..<index + 1)[0]
+        let newest = copies.newest
+        let generation = newest.flatMap { copies.sectors[$0]?.generation } ?? 0
+        guard generation < .max else { throw .invalid(what: "slot", reason: "it has been written too often") }
+        try write(SlotSector(generation: generation + 1, record: record), to: index, copy: newest == 0 ? 1 : 0)
+    }
+
+    /// Writes one copy.
+    func write(_ slot: SlotSector, to index: UInt32, copy: Int) throws(StoreError) {
+        let offset = layout.slotOffset(index, copy: copy)
+        let sector = slot.encode(identity: identity, at: offset)
+        let failure: DiskError? = sector.withUnsafeBytes { bytes in
+            do throws(DiskError) { try disk.write([bytes], at: offset) } catch { return error }
+            return nil
+        }
+        if let failure { throw .disk(failure) }
+    }
+}
