@@ -1,7 +1,8 @@
 /// The head of a checkpoint on the disk: one block, the first of what its epoch wrote.
 ///
-/// It refers to everything else. Its checksum is taken with the store, the stream's sequence, the place and the predecessor's checksum mixed
-/// in, so that a block from another store, place or time, and a successor of a commit that was replaced, is never taken for the next one.
+/// It refers to everything else. Its checksum is taken with the store, the stream's sequence, the place and the predecessor's checksum
+/// mixed in, so that a block from another store, place or time, and a successor of a commit that was replaced, is never taken for the
+/// next one.
 struct CommitBlock: Hashable, Sendable {
     /// "AUROCMT1", little-endian.
     static let magic: UInt64 = 0x3154_4D43_4F52_5541

@@ -136,8 +136,9 @@ public final class StreamWriter: @unchecked Sendable {
         try locked { core throws(StoreError) in try core.setName(name, of: number) }
     }
 
-    /// Drops what a policy does not keep, once; the policy in `options` is applied all the time. Durable when it returns.
+    /// Drops what a policy does not keep, once.
     ///
+    /// The policy in `options` is applied all the time. Durable when it returns.
     /// - Returns: how many were dropped.
     /// - Throws: `StoreError`.
     @discardableResult
