@@ -353,6 +353,36 @@ private func read(_ socket: HostSocket, _ count: Int) -> [UInt8] {
         guest.loop.resume()
     }
 
+    /// Until the guest has carried a reset out it would reset a new connection, too.
+    @Test func connectionsWaitUntilTheGuestHasResetTheOldOnes() throws {
+        let guest = try VsockGuest(path: nil)
+        let old = try guest.connect()
+        let state = guest.window.save()
+        try guest.window.load(state)
+        guest.driver.adoptQueues(of: guest.driver)
+        let early = try guest.startConnecting(port: 7)
+        let given = try guest.startConnecting(port: 8)
+        #expect(guest.driver.takeUsed(0) == nil)
+        guest.driver.offer(2, [.writable(8)])
+        guest.driver.notify(2)
+        #expect(guest.driver.takeUsed(2)?.length == 4)
+        #expect(guest.driver.takeUsed(0) == nil, "the guest has been told, but has not done it")
+        #expect(early.outcome.value == nil)
+        guest.driver.notify(2)
+        #expect(guest.driver.takeUsed(0) == nil, "a notification alone says nothing")
+        guest.driver.offer(2, [.writable(8)])
+        guest.driver.notify(2)
+        for (pending, port) in [(early, UInt32(7)), (given, 8)] {
+            let request = try guest.expect(.request)
+            #expect(request.guestPort == port)
+            #expect(request.hostPort > old.key.hostPort, "the guest may still hold the old one's port")
+            guest.send(.response, VsockKey(hostPort: request.hostPort, guestPort: port))
+            #expect(pending.outcome.value == .some(nil))
+        }
+        // From then on nothing waits.
+        _ = try guest.connect(port: 9)
+    }
+
     @Test func malformedPacketsAreAnsweredOrEndTheDevice() throws {
         let guest = try VsockGuest(path: nil)
         guest.send(.data, VsockKey(hostPort: 1, guestPort: 2), [1])

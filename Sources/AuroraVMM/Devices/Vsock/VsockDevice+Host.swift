@@ -58,11 +58,25 @@ extension VsockDevice {
         guard let hostPort = freeHostPort(guestPort: port) else { return false }
         connection.key = VsockKey(hostPort: hostPort, guestPort: port)
         connection.phase = .connecting
-        guard queue(.request, for: connection) else { return false }
+        // Without a queue for events the guest cannot be told, and will not reset.
+        if transportReset != .none, link.queue(Self.eventQueue) != nil {
+            held.append(connection.socket.rawValue)
+        } else {
+            guard queue(.request, for: connection) else { return false }
+        }
         wait(connection)
         add(connection)
         updateInterest(connection, link)
         return true
+    }
+
+    /// Asks for the connections that waited for the end of a transport reset, as far as they still wait.
+    func askForHeld(_ link: DeviceLink) {
+        let sockets = held
+        held = []
+        for connection in sockets.compactMap({ bySocket[$0] }) where connection.phase == .connecting {
+            if !queue(.request, for: connection) { close(connection, link, reason: .tooMany) }
+        }
     }
 
     private func freeHostPort(guestPort: UInt32) -> UInt32? {
@@ -142,6 +156,7 @@ extension VsockDevice {
         link.host?.unwatch(socket)
         bySocket[socket] = nil
         starved.remove(socket)
+        held.removeAll { $0 == socket }
         if byKey[connection.key] === connection { byKey[connection.key] = nil }
         if case .caller(let report) = connection.waiter { report(reason) }
         connection.waiter = .nobody

@@ -21,6 +21,15 @@ final class VsockDevice: VirtioDevice {
     static let transmitQueue = 1
     static let eventQueue = 2
 
+    /// A reset of all connections, of which the guest is told by an event (virtio 1.2, section 5.10.6.7).
+    enum TransportReset {
+        case none
+        /// The guest has to be told, and has given no buffer for it yet.
+        case due
+        /// It was told. Until it has given the event's buffer back, it may take any connection for an old one.
+        case told
+    }
+
     let type = VirtioDeviceType.vsock
     let features: UInt64 = 1  // VIRTIO_VSOCK_F_STREAM
     let queueSizeMaxima: [UInt16] = [256, 256, 16]
@@ -35,7 +44,9 @@ final class VsockDevice: VirtioDevice {
     var starved: Set<Int32> = []
     /// Packets without data, in the order they are due.
     var control: [VsockHeader] = []
-    var isResetPending = false
+    var transportReset = TransportReset.none
+    /// Connections, by their sockets, for which the guest is asked once it has carried out a transport reset.
+    var held: [Int32] = []
     var nextHostPort = VsockDevice.firstHostPort
 
     let chain = DescriptorChain()
@@ -68,7 +79,7 @@ final class VsockDevice: VirtioDevice {
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         switch queue {
         case Self.receiveQueue: try pump(link)
-        case Self.eventQueue: try sendReset(link)
+        case Self.eventQueue: try serveEvents(link)
         default:
             guard let transmit = link.queue(queue) else { return }
             try link.serve(transmit, with: chain) { chain throws(VirtioError) in
@@ -104,32 +115,51 @@ final class VsockDevice: VirtioDevice {
         }
     }
 
-    /// Tells the guest that its connections are gone, as soon as it has a buffer for that (section 5.10.6.7).
-    private func sendReset(_ link: DeviceLink) throws(VirtioError) {
-        guard isResetPending, let events = link.queue(Self.eventQueue), try events.pop(into: chain) else { return }
-        chain.store(UInt32(0), at: 0)  // VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
-        events.complete(head: chain.head, written: min(4, chain.writableCount))
-        isResetPending = false
-        link.publish(events)
+    /// Tells the guest that its connections are gone, as soon as it has a buffer for that; once it has carried that out, asks it
+    /// for the connections that were wanted meanwhile.
+    private func serveEvents(_ link: DeviceLink) throws(VirtioError) {
+        guard let events = link.queue(Self.eventQueue) else { return }
+        if transportReset == .due {
+            guard try events.pop(into: chain) else {
+                if events.enableNotifications() { link.host?.serveAgain(queue: Self.eventQueue) }
+                return
+            }
+            chain.store(UInt32(0), at: 0)  // VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
+            events.complete(head: chain.head, written: min(4, chain.writableCount))
+            transportReset = .told
+            link.publish(events)
+        }
+        // The driver gives a buffer back after it has dealt with the event in it.
+        guard transportReset == .told, events.enableNotificationsOfMore() else { return }
+        transportReset = .none
+        askForHeld(link)
+        try pump(link)
     }
 
     func reset(_ link: DeviceLink) {
         for connection in bySocket.values { close(connection, link, reason: .notReady) }
         control = []
         starved = []
-        isResetPending = false
+        held = []
+        transportReset = .none
     }
 
     // MARK: - State
 
-    func save() -> State { State(guestContext: guestContext, isResetPending: isResetPending) }
+    func save() -> State {
+        State(guestContext: guestContext, isResetPending: transportReset != .none, nextHostPort: nextHostPort)
+    }
 
     /// Whatever connections the state had, they are gone.
     func load(_ state: State) throws(DeviceStateError) {
         guard state.guestContext == guestContext else {
             throw DeviceStateError(device: "vsock", reason: "its guest has context \(state.guestContext), this one \(guestContext)")
         }
-        isResetPending = true
+        guard state.nextHostPort >= Self.firstHostPort, state.nextHostPort < .max else {
+            throw DeviceStateError(device: "vsock", reason: "its next host port is \(state.nextHostPort)")
+        }
+        nextHostPort = state.nextHostPort
+        transportReset = .due
     }
 
     static func wrap(_ state: TransportState<State>) -> VirtioDeviceState { .vsock(state) }

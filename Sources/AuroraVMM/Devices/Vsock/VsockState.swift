@@ -6,4 +6,6 @@ public struct VsockState: Codable, Equatable, Sendable {
     public var guestContext: UInt64
     /// Whether the guest had not yet been told of an earlier reset.
     public var isResetPending: Bool
+    /// The port of the next connection that the host makes: the guest may still hold sockets of the ones before.
+    public var nextHostPort: UInt32
 }
