@@ -36,6 +36,28 @@ final class Ground: StoreGround {
         return found
     }
 
+    /// All slots in which a stream lives.
+    ///
+    /// - Throws: `StoreError.damaged` when one cannot be read: whoever frees must not pass over it.
+    func allSlots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
+        var found: [(index: UInt32, record: SlotRecord)] = []
+        for (index, copies) in zip(0..<slotCount, try slotTable.copies(of: 0..<slotCount)) {
+            if copies.damage[0] == nil, copies.damage[1] == nil {
+                guard let newest = copies.newest, let record = copies.sectors[newest]?.record else { continue }
+                found.append((index, record))
+                continue
+            }
+            // Read while it was being written, perhaps.
+            if let record = try slotTable.record(at: index) { found.append((index, record)) }
+        }
+        return found
+    }
+
+    /// Whether a writer of the stream in a slot lives.
+    func isWritten(slot: UInt32) throws(StoreError) -> Bool {
+        do throws(DiskError) { return try disk.isLocked(.stream(slot: slot)) } catch { throw .disk(error) }
+    }
+
     func write(_ record: SlotRecord?, toSlot index: UInt32) throws(StoreError) { try slotTable.write(record, to: index) }
 
     /// Space for the writer of a stream, whose lock the caller holds.

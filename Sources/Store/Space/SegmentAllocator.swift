@@ -89,6 +89,11 @@ final class SegmentAllocator: ExtentAllocator {
 
     /// A collection sweeps segments without an owner: what was given out of them since it began must be marked by then.
     private func giveBack(_ segments: [OwnedSegment]) throws(StoreError) {
+        guard !segments.isEmpty else { return }
+        // Not through the turnstile: the caller may be in the gate already, and a collector waiting for it.
+        let gate: (any DiskLockHandle)?
+        do throws(DiskError) { gate = try table.disk.lock(.gate, exclusive: false, wait: true) } catch { throw .disk(error) }
+        defer { withExtendedLifetime(gate) {} }
         if marks.isMarking { for owned in segments { marks.mark(owned.given, of: owned.segment) } }
         try table.giveBack(segments, of: owner)
     }

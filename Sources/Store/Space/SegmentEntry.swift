@@ -49,5 +49,5 @@ struct SegmentEntry: Hashable, Sendable {
         if slot != .max { owner = Owner(slot: slot, session: session) }
     }
 
-    init() {}
+    init(used: SegmentBits = .none) { self.used = used }
 }

@@ -21,12 +21,18 @@ struct SlotTable: Sendable {
         }
     }
 
+    private static let rereadsMax = 3
+
     /// Reads a slot; nil when it is free.
     ///
     /// - Throws: `StoreError.damaged` when no copy can be read and one was written.
     func record(at index: UInt32) throws(StoreError) -> SlotRecord? {
         guard index < layout.slotCount else { return nil }
-        let copies = try copies(of: index..<index + 1)[0]
+        var copies = try copies(of: index..<index + 1)[0]
+        // A sector that is read while it is being written looks damaged.
+        for _ in 0..<Self.rereadsMax where copies.damage[0] != nil || copies.damage[1] != nil {
+            copies = try self.copies(of: index..<index + 1)[0]
+        }
         return try Self.record(copies)
     }
 

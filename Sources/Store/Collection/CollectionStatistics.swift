@@ -1,0 +1,29 @@
+/// What a collection did.
+public struct CollectionStatistics: Hashable, Sendable {
+    /// Streams walked.
+    public var streams = 0
+    /// Checkpoints walked.
+    public var checkpoints = 0
+    /// Tables and other trees walked.
+    public var tables = 0
+    /// Blocks found to be in use.
+    public var blocksKept: UInt64 = 0
+    /// Blocks that are free now and were not before.
+    public var blocksFreed: UInt64 = 0
+    /// Of those, blocks given back to the file system or the device.
+    public var blocksDiscarded: UInt64 = 0
+    /// Segments left alone since a writer owns them.
+    public var segmentsOwned = 0
+    /// Segment entries that were damaged and have been made anew.
+    public var segmentsRepaired = 0
+    /// Hints removed from the index.
+    public var hintsRemoved = 0
+}
+
+/// How far a collection or a scrub has come.
+public enum StoreProgress: Hashable, Sendable {
+    /// Streams are walked.
+    case streams(done: Int, of: Int)
+    /// Segments are looked through.
+    case segments(done: Int, of: Int)
+}
