@@ -131,7 +131,10 @@ extension KernelImage {
         let whole = segment.fileBytes / pageBytes * pageBytes
         do throws(SystemError) {
             let target = try host(memory, segment.address, segment.fileBytes)
-            if whole > 0 { try Mapping.replace(target, count: whole, with: descriptor, offset: segment.offset) }
+            if whole > 0 {
+                try Mapping.replace(target, count: whole, with: descriptor, offset: segment.offset)
+                memory.markBacked(GuestAddress(segment.address), count: whole)
+            }
             let rest = UnsafeRawBufferPointer(
                 rebasing: UnsafeRawBufferPointer(file.bytes)[segment.offset + whole..<segment.offset + segment.fileBytes])
             if let start = rest.baseAddress { (target + whole).copyMemory(from: start, byteCount: rest.count) }

@@ -56,6 +56,9 @@ struct DirtyRing: ~Copyable {
         flags(index).pointee.load(ordering: .acquiring) & (DirtyRing.dirty | DirtyRing.reset) == DirtyRing.dirty
     }
 
+    /// Whether a quarter of the ring or more is occupied.
+    var isFilling: Bool { isLost || isDirty(next &+ (mask >> 2)) }
+
     /// Takes all entries; calls `body` with slot and page of each.
     ///
     /// - Returns: how many there were; they stay occupied until KVM resets them.

@@ -92,6 +92,13 @@ final class DirtyTracker: Sendable {
         }
     }
 
+    /// Harvests if the ring is filling up; costs next to nothing otherwise.
+    ///
+    /// - Throws: `MachineError.system`.
+    func relieve() throws(MachineError) {
+        if state.withLock({ $0.ring?.isFilling ?? false }) { try harvest() }
+    }
+
     private func harvestRing(_ state: inout State, _ isFull: Bool) throws(MachineError) -> Int {
         let regions = memory.regions
         let count =

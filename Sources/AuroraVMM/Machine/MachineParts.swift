@@ -33,6 +33,7 @@ struct MachineParts {
             try platform.adopt(regions)
         }
         memory = GuestMemory(regions: regions, lazy: lazy)
+        if contents != nil { memory.markBacked(pages: 0..<memory.pageCount) }
         // Memory slots come before the interrupt controller: each one afterwards waits 7.5 ms for a grace period.
         for (index, region) in memory.regions.enumerated() {
             try virtualMachine.setMemory(

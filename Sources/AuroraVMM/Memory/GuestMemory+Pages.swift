@@ -1,5 +1,6 @@
 internal import CLinux
 import Linux
+import Synchronization
 
 /// Guest memory as one sequence of pages: the pages of the first region, then those of the next.
 ///
@@ -44,5 +45,26 @@ extension GuestMemory {
     public func markDirty(page: Int) {
         guard let place = locate(page: page) else { preconditionFailure("page \(page) is not guest memory") }
         regions[place.region].dirty.mark(page: place.page)
+    }
+
+    /// Pages whose contents come from a file or a checkpoint: they may have some although nobody has touched them yet.
+    public var backedPages: [Range<Int>] { backing.withLock { $0 } }
+
+    /// Declares pages to be backed by a file or a checkpoint.
+    func markBacked(pages: Range<Int>) { backing.withLock { $0.append(pages) } }
+
+    /// Declares whole pages of a checked range to be backed by a file.
+    func markBacked(_ address: GuestAddress, count: Int) {
+        guard let place = try? locate(address, count) else { return }
+        let first = regions[place.region].firstPage + place.offset / pageBytes
+        markBacked(pages: first..<first + count / pageBytes)
+    }
+
+    /// The host address of a page, for those who ask the kernel about it.
+    ///
+    /// - Precondition: `page` is below `pageCount`.
+    public func address(page: Int) -> UnsafeRawPointer {
+        guard let place = locate(page: page) else { preconditionFailure("page \(page) is not guest memory") }
+        return UnsafeRawPointer(regions[place.region].mapping.base + place.page * pageBytes)
     }
 }

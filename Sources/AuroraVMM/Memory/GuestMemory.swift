@@ -46,6 +46,8 @@ public final class GuestMemory: @unchecked Sendable {
     /// Fetches pages that are not there yet; nil when all are.
     public let lazy: LazyMemory?
 
+    let backing = Mutex<[Range<Int>]>([])
+
     /// Makes the guest-physical address space of these regions, which must not overlap.
     public convenience init(regions: [Region]) { self.init(regions: regions, lazy: nil) }
 

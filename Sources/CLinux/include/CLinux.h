@@ -105,6 +105,7 @@ static inline long clinux_ftruncate(int fd, int64_t length) { CLINUX_RESULT(ftru
 static inline long clinux_madvise(void *address, size_t length, int advice) { CLINUX_RESULT(madvise(address, length, advice)); }
 static inline long clinux_getrandom(void *buffer, size_t count) { CLINUX_RESULT(getrandom(buffer, count, 0)); }
 static inline long clinux_set_thread_name(const char *name) { CLINUX_RESULT(prctl(PR_SET_NAME, (unsigned long)name, 0, 0, 0)); }
+static inline long clinux_set_timer_slack(unsigned long ns) { CLINUX_RESULT(prctl(PR_SET_TIMERSLACK, ns)); }
 static inline long clinux_tgkill(int pid, int tid, int signal) { CLINUX_RESULT(syscall(SYS_tgkill, pid, tid, signal)); }
 static inline long clinux_futex_wait(const void *word, uint32_t expected, int64_t timeout_ns) {
     struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};

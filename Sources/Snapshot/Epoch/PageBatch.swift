@@ -1,0 +1,63 @@
+internal import AuroraVMM
+
+/// Pages on their way into a `PageSet`, in leased buffers.
+///
+/// Used by one thread at a time. `add` neither allocates nor faults within what `reserve` has promised.
+final class PageBatch {
+    private let pool: PagePool
+    private(set) var entries: [PageSet.Entry] = []
+    private var chunks: [UInt32] = []
+    /// Buffers in use of `chunks`, from the first.
+    private var used = 0
+
+    init(_ pool: PagePool) { self.pool = pool }
+
+    deinit { pool.release(chunks) }
+
+    /// Pages added.
+    var count: Int { entries.count }
+    /// Buffers that are left without leasing.
+    var room: Int { chunks.count * PagePool.chunkPages - used }
+    /// Chunks that hold pages.
+    var chunksUsed: Int { (used + PagePool.chunkPages - 1) / PagePool.chunkPages }
+
+    /// Leases buffers until there are `pages`; false when fewer than `keeping` chunks would be left to others.
+    func reserve(_ pages: Int, keeping: Int = 0) -> Bool {
+        while room < pages {
+            guard let chunk = pool.lease(keeping: keeping) else { return false }
+            chunks.append(chunk)
+        }
+        entries.reserveCapacity(entries.count + room)
+        return true
+    }
+
+    /// A buffer for the page, which is not among the others; nil when none is left.
+    @inline(__always)
+    func add(_ key: PageKey) -> UnsafeMutableRawPointer? {
+        guard room > 0 else { return nil }
+        let slot = chunks[used / PagePool.chunkPages] * UInt32(PagePool.chunkPages) + UInt32(used % PagePool.chunkPages)
+        used += 1
+        entries.append(PageSet.Entry(key: key.rawValue, slot: slot))
+        return pool.address(slot: slot)
+    }
+
+    /// The buffer of a page that was added.
+    @inline(__always)
+    func buffer(at index: Int) -> UnsafeMutableRawPointer { pool.address(slot: entries[index].slot) }
+
+    /// Takes back what was added last.
+    func removeLast() {
+        entries.removeLast()
+        used -= 1
+    }
+
+    /// The pages added, and a new beginning; buffers leased in vain serve the next batch.
+    func takeAll() -> PageSet {
+        let needed = chunksUsed
+        let set = PageSet(entries, chunks: Array(chunks[..<needed]), pool: pool)
+        chunks.removeFirst(needed)
+        entries.removeAll(keepingCapacity: true)
+        used = 0
+        return set
+    }
+}

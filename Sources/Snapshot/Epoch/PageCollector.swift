@@ -1,0 +1,47 @@
+internal import AuroraVMM
+internal import Linux
+
+/// Copies the pages of the open epoch; a page that is copied again takes the place it has.
+///
+/// Used by the pipeline's thread alone.
+final class PageCollector {
+    let batch: PageBatch
+    private let memory: GuestMemory
+    /// For each page of memory: the set it was copied for, and its position there.
+    private let table: Mapping
+    private var generation: UInt32 = 1
+
+    /// - Throws: `SystemError` when there is no address space.
+    init(_ memory: GuestMemory, pool: PagePool) throws(SystemError) {
+        self.memory = memory
+        batch = PageBatch(pool)
+        let bytes = memory.pageCount * MemoryLayout<UInt64>.size
+        table = try .anonymous(count: max(1, (bytes + pageBytes - 1) / pageBytes) * pageBytes, what: "the table of copied pages")
+    }
+
+    /// Copies a page of memory as it is now; false when no buffer is left.
+    @inline(__always)
+    func copy(page: Int) -> Bool {
+        let slots = table.base.assumingMemoryBound(to: UInt64.self)
+        let known = slots[page]
+        if UInt32(truncatingIfNeeded: known >> 32) == generation {
+            memory.copy(page: page, to: batch.buffer(at: Int(known & 0xffff_ffff)))
+            return true
+        }
+        let position = batch.count
+        guard let buffer = batch.add(PageKey(map: PageKey.memory, page: page)) else { return false }
+        slots[page] = UInt64(generation) << 32 | UInt64(position)
+        memory.copy(page: page, to: buffer)
+        return true
+    }
+
+    /// The pages copied so far, and a new beginning.
+    func takeAll() -> PageSet {
+        generation &+= 1
+        if generation == 0 {
+            table.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+            generation = 1
+        }
+        return batch.takeAll()
+    }
+}

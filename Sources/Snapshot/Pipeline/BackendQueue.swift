@@ -1,0 +1,196 @@
+internal import CLinux
+internal import Linux
+import Synchronization
+
+/// What became of an epoch at a backend.
+enum BackendEvent: Sendable {
+    /// A place in the queue is free, or the base is complete.
+    case progress
+    /// All epochs up to this one are durable.
+    case durable(EpochNumber)
+    case failed(BackendError)
+}
+
+/// One backend's thread, and the pages and epochs that wait for it.
+///
+/// A slow backend fills its queue, which keeps the pipeline from closing epochs; nothing else is affected.
+///
+/// `@unchecked Sendable`: `thread` is set once in `init`.
+final class BackendQueue: @unchecked Sendable {
+    enum Item: Sendable {
+        case stage(PageSet)
+        case write(Epoch)
+    }
+
+    private struct State {
+        var items: [Item] = []
+        /// Epochs handed in and not durable.
+        var epochs = 0
+        var written: EpochNumber?
+        var durable: EpochNumber?
+        /// Nanoseconds from the stop of the last durable epoch until it was durable.
+        var lag: Int64 = 0
+        var isBaseComplete: Bool
+        var failure: BackendError?
+        var isStopping = false
+    }
+
+    let backend: any Backend
+    private let state: Mutex<State>
+    private let wake = WakeSignal()
+    private let report: @Sendable (BackendEvent) -> Void
+    private var thread: Thread?
+
+    /// - Parameters:
+    ///   - scan: hands over the contents; nil for a backend that has those of epoch `previous`.
+    ///   - report: called on the backend's thread.
+    /// - Throws: `SystemError` when there is no thread to be had.
+    init(
+        _ backend: any Backend, previous: EpochNumber?, scan: BaseScan?, report: @escaping @Sendable (BackendEvent) -> Void
+    ) throws(SystemError) {
+        self.backend = backend
+        self.report = report
+        state = Mutex(State(written: previous, durable: previous, isBaseComplete: scan == nil))
+        thread = try Thread(name: "to \(backend.name)") { @Sendable [unowned self] in self.main(scan) }
+    }
+
+    deinit { stop() }
+
+    /// Whether the next epoch that begins its stop is whole for this backend.
+    var isReady: Bool { state.withLock { $0.isBaseComplete && $0.failure == nil } }
+    /// Why it is not used any more.
+    var failure: BackendError? { state.withLock { $0.failure } }
+    /// Epochs that are not durable yet.
+    var epochsInFlight: Int { state.withLock { $0.epochs } }
+
+    /// The backend as others see it.
+    var status: BackendStatus {
+        state.withLock {
+            BackendStatus(
+                name: backend.name, isComplete: $0.isBaseComplete, durable: $0.durable, epochsInFlight: $0.epochs, lag: $0.lag,
+                failure: $0.failure)
+        }
+    }
+
+    func submit(_ item: Item) {
+        let isAccepted = state.withLock { state in
+            guard state.failure == nil, !state.isStopping else { return false }
+            state.items.append(item)
+            if case .write = item { state.epochs += 1 }
+            return true
+        }
+        if isAccepted { wake.signal() }
+    }
+
+    /// Ends the thread when what it has is durable; idempotent.
+    func stop() {
+        state.withLock { $0.isStopping = true }
+        wake.signal()
+        thread?.join()
+    }
+
+    // MARK: - The thread
+
+    private func main(_ scan: BaseScan?) {
+        var scan = scan
+        do throws(BackendError) {
+            while true {
+                let ticket = wake.ticket
+                if try takeItems() { continue }
+                if state.withLock({ $0.isStopping }) { return }
+                if let current = scan {
+                    if try advance(current, ticket) { scan = nil }
+                } else {
+                    wake.wait(ticket)
+                }
+            }
+        } catch { fail(error) }
+    }
+
+    /// Writes what waits, and returns when it is durable; false when nothing waited.
+    private func takeItems() throws(BackendError) -> Bool {
+        // The buffers of the pages go back to the pool with the end of this call, before the wait for the device.
+        let (taken, epochs, last) = try writeItems()
+        guard taken > 0 else { return false }
+        guard let last else {
+            report(.progress)
+            return true
+        }
+        try backend.flush()
+        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        state.withLock {
+            $0.epochs -= epochs
+            $0.durable = last.number
+            $0.lag = now - last.stop
+        }
+        report(.durable(last.number))
+        return true
+    }
+
+    private func writeItems() throws(BackendError) -> (taken: Int, epochs: Int, last: (number: EpochNumber, stop: Int64)?) {
+        let items = state.withLock { state in
+            let items = state.items
+            state.items = []
+            return items
+        }
+        var epochs = 0
+        var last: (number: EpochNumber, stop: Int64)?
+        for item in items {
+            switch item {
+            case .stage(let pages): try backend.stage(pages)
+            case .write(let epoch):
+                let previous = state.withLock { $0.written }
+                try backend.write(epoch, after: previous)
+                state.withLock { $0.written = epoch.number }
+                epochs += 1
+                last = (epoch.number, epoch.monotonicClock)
+            }
+        }
+        return (items.count, epochs, last)
+    }
+
+    /// One piece of the base; true when it was the last.
+    private func advance(_ scan: BaseScan, _ ticket: UInt32) throws(BackendError) -> Bool {
+        let piece: BaseScan.Piece
+        do throws(PipelineError) {
+            piece = try scan.next()
+        } catch { throw BackendError(backend: backend.name, reason: "\(error)") }
+        switch piece {
+        case .pages(let pages): try backend.stage(pages)
+        case .none: wake.wait(ticket, nanoseconds: 1_000_000)
+        case .end:
+            state.withLock { $0.isBaseComplete = true }
+            report(.progress)
+            return true
+        }
+        return false
+    }
+
+    private func fail(_ error: BackendError) {
+        let dropped = state.withLock { state in
+            state.failure = error
+            state.epochs = 0
+            let dropped = state.items
+            state.items = []
+            return dropped
+        }
+        _ = dropped
+        report(.failed(error))
+    }
+}
+
+/// A backend as others see it.
+public struct BackendStatus: Hashable, Sendable {
+    /// Its name.
+    public let name: String
+    /// Whether it has a whole checkpoint or the next epoch completes one.
+    public let isComplete: Bool
+    /// The last epoch that is durable there.
+    public let durable: EpochNumber?
+    /// Epochs on their way.
+    public let epochsInFlight: Int
+    /// Nanoseconds from the stop of the last durable epoch until it was durable.
+    public let lag: Int64
+    /// Why it is not used any more.
+    public let failure: BackendError?
+}

@@ -1,0 +1,104 @@
+internal import AuroraVMM
+internal import CLinux
+
+/// Hands all contents of a running group to a backend that has nothing yet, piece by piece.
+///
+/// Writes are being recorded: a page that changes while or after it is copied here is in an epoch that the backend gets
+/// later. So the guest need not stand still, and the first epoch that begins its stop after the end of the scan is whole.
+///
+/// `@unchecked Sendable`: used by one backend's thread alone.
+final class BaseScan: @unchecked Sendable {
+    /// Pages of a piece: a MiB.
+    private static let piecePages = 256
+    private static let zeroPage = [UInt8](repeating: 0, count: pageBytes)
+
+    private let memory: GuestMemory
+    private let populated = PopulatedPages()
+    private let backed: [Range<Int>]
+    private let participants: [any EpochParticipant]
+    private let pool: PagePool
+    private let batch: PageBatch
+    private var page = 0
+    private var participant = 0
+    private var position = 0
+
+    init(_ machine: Machine, _ participants: [any EpochParticipant], pool: PagePool) {
+        memory = machine.memory
+        backed = machine.memory.backedPages
+        self.participants = participants
+        self.pool = pool
+        batch = PageBatch(pool)
+    }
+
+    /// What a call of `next` found.
+    enum Piece {
+        case pages(PageSet)
+        /// The pool has no buffers to spare now.
+        case none
+        case end
+    }
+
+    /// The next pages.
+    ///
+    /// - Throws: `PipelineError.volume`.
+    func next() throws(PipelineError) -> Piece {
+        // Half of the pool is for the epochs.
+        guard batch.reserve(BaseScan.piecePages, keeping: pool.chunkCount / 2) else { return .none }
+        while page < memory.pageCount, batch.room > 0 { scanPage() }
+        if batch.room > 0, participant < participants.count { try scanParticipant() }
+        if batch.count > 0 { return .pages(batch.takeAll()) }
+        return page == memory.pageCount && participant == participants.count ? .end : .none
+    }
+
+    private func scanPage() {
+        defer { page += 1 }
+        guard populated.contains(memory.address(page: page)) || backed.contains(where: { $0.contains(page) }) else { return }
+        guard let buffer = batch.add(PageKey(map: PageKey.memory, page: page)) else { return }
+        memory.copy(page: page, to: buffer)
+        if BaseScan.isZero(buffer) { batch.removeLast() }
+    }
+
+    private func scanParticipant() throws(PipelineError) {
+        let current = participants[participant]
+        let sink = BatchSink(batch, map: current.map) { [pool] in
+            if pool.freeChunks == 0 { usleep(1000) }
+            return true
+        }
+        do {
+            if let next = try current.stream(from: position, into: sink) {
+                position = next
+            } else {
+                position = 0
+                participant += 1
+            }
+        } catch { throw .volume(current.map, "\(error)") }
+    }
+
+    private static func isZero(_ buffer: UnsafeMutableRawPointer) -> Bool {
+        zeroPage.withUnsafeBytes { zero in zero.baseAddress.map { memcmp(buffer, $0, pageBytes) == 0 } ?? false }
+    }
+}
+
+/// Puts pages of a participant into a batch.
+final class BatchSink: PageSink {
+    private let batch: PageBatch
+    private let map: Int
+    private let waitForRoom: () throws(PipelineError) -> Bool
+    /// Pages added.
+    private(set) var count = 0
+
+    /// - Parameter waitForRoom: called when the pool is exhausted; returns when it is worth trying again.
+    init(_ batch: PageBatch, map: Int, waitForRoom: @escaping () throws(PipelineError) -> Bool) {
+        self.batch = batch
+        self.map = map
+        self.waitForRoom = waitForRoom
+    }
+
+    func add(page: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
+        guard page >= 0, page < PageKey.pagesMax else { throw PipelineError.volume(map, "it has no page \(page)") }
+        while !batch.reserve(1) { guard try waitForRoom() else { throw PipelineError.stopped } }
+        guard let buffer = batch.add(PageKey(map: map, page: page)) else { throw PipelineError.stopped }
+        try fill(UnsafeMutableRawBufferPointer(start: buffer, count: pageBytes))
+        count += 1
+    }
+}

@@ -1,0 +1,40 @@
+public import AuroraVMM
+public import Linux
+
+/// Why a checkpoint could not be made, or the pipeline not be started.
+public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The pipeline was stopped.
+    case stopped
+    /// The guest has ended.
+    case ended(MachineEnd)
+    /// There is no backend, or none of this name.
+    case noBackend(String?)
+    /// There is a backend of this name.
+    case nameTaken(String)
+    /// A backend failed.
+    case backend(BackendError)
+    /// The machine failed.
+    case machine(MachineError)
+    /// A system call failed.
+    case system(SystemError)
+    /// A volume could not be read: which, and why.
+    case volume(Int, String)
+    /// A backend that begins from a checkpoint came too late: writes were not recorded from the first instruction.
+    case notTracked
+
+    /// What failed and what to do.
+    public var description: String {
+        switch self {
+        case .stopped: "The checkpoints of the group were ended."
+        case .ended(let end): "The guest has ended: \(end)"
+        case .noBackend(nil): "The group has no backend; attach one."
+        case .noBackend(let name?): "The group has no backend \(name)."
+        case .nameTaken(let name): "The group has a backend \(name) already; detach it or choose another name."
+        case .backend(let error): error.description
+        case .machine(let error): error.description
+        case .system(let error): error.description
+        case .volume(let map, let reason): "Volume \(map) cannot be read: \(reason)"
+        case .notTracked: "A backend can begin from a checkpoint only if the machine was made with its writes recorded."
+        }
+    }
+}
