@@ -52,6 +52,8 @@ let package = Package(
         .target(name: "Store", dependencies: ["CStore", "Linux", "CLinux"], swiftSettings: strict),
         // The epoch pipeline and its backends; joins machines and stores.
         .target(name: "Snapshot", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
+        // Measures a store against the plain file operations it stands on.
+        .executableTarget(name: "StoreBench", dependencies: ["Store"], path: "bench/StoreBench", swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [

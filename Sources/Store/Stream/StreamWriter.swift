@@ -5,10 +5,10 @@ import Synchronization
 /// Epochs are filled by one thread; another one may `flush` those that are closed meanwhile, so that several are in flight. After a failed
 /// write or flush the writer is broken: everything throws until the stream is opened again, which goes on from what is really there.
 public final class StreamWriter: @unchecked Sendable {
-    // Safety: `core` is only used with `lock` held.
+    // Safety: `core` and `held` are only used with `lock` held.
     private let core: WriterCore
     private let lock = Mutex(())
-    private let held: any DiskLockHandle
+    private var held: (any DiskLockHandle)?
     /// The stream.
     public let identity: StreamIdentity
 
@@ -178,7 +178,10 @@ public final class StreamWriter: @unchecked Sendable {
         try locked { core throws(StoreError) in
             core.abandon()
             if core.isFinished { return }
-            defer { core.isFinished = true }
+            defer {
+                core.isFinished = true
+                held = nil
+            }
             if core.lastSequence > core.anchor.lastSequence || core.pendingAnchor != nil { try core.anchorNow() }
             try core.layout.close()
         }
