@@ -1,3 +1,5 @@
+import AgentClient
+import AgentProtocol
 import ArgumentParser
 import AuroraVMM
 import CLinux
@@ -17,11 +19,13 @@ struct MeasureEpochsCommand: ParsableCommand {
     @Option(help: "Milliseconds before the first.") var after = 2000
     @Option(help: "What becomes of the epochs: memory, or nothing.") var backend = "memory"
     @Option(help: "MiB of buffers.") var pool = PagePool.bytesDefault >> 20
+    @Option(help: "A shell command to run in the guest before, through the agent.") var exec: String?
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
     func run() throws {
         let machine = try Machine(options.configuration(words: words))
         machine.resume()
+        if let exec { try start(exec, in: machine) }
         usleep(UInt32(after) * 1000)
         var configuration = PipelineConfiguration()
         configuration.period = .fixed(nanoseconds: Int64(period * 1e6))
@@ -45,6 +49,26 @@ struct MeasureEpochsCommand: ParsableCommand {
         say(report(pipeline, first, full: full, rate: Double(epochs) / elapsed, processor: processor / elapsed))
         pipeline.stop()
         machine.stop()
+    }
+
+    /// Starts a command through the agent, as soon as that answers; its output is not looked at.
+    private func start(_ command: String, in machine: Machine) throws {
+        let done = DispatchSemaphore(value: 0)
+        Task.detached {
+            while machine.end == nil {
+                if let socket = try? await machine.connectVsock(port: 1024), let agent = try? AgentClient(adopting: socket),
+                    (try? agent.ping()) != nil,
+                    let session = try? agent.start(
+                        StartRequest(arguments: [Text("sh"), Text("-c"), Text(command)], survivesDisconnect: true))
+                {
+                    done.signal()
+                    while let event = try? session.next() { _ = event }
+                    return
+                }
+                usleep(10_000)
+            }
+        }
+        guard done.wait(timeout: .now() + 30) == .success else { throw ValidationError("the guest's agent does not answer") }
     }
 
     private func report(

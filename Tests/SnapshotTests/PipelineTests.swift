@@ -149,6 +149,38 @@ struct PipelineTests {
         await #expect(throws: PipelineError.self) { try await other.barrier() }
     }
 
+    /// A volume is in the same checkpoint as memory; its base comes with the first.
+    @Test func volumesAreInTheCheckpoint() async throws {
+        let guest = try BusyGuest()
+        var generator = SeededGenerator(seed: PipelineTests.seed)
+        let blocks = 700
+        let base = ArraySource(generator.bytes(100 * pageBytes))
+        let volume = try CheckpointedVolume(
+            byteCount: Int64(blocks * pageBytes), base: base, baseBlocks: base.blocks, scratch: try ScratchFile(in: nil))
+        var configuration = PipelineConfiguration()
+        configuration.participants = [VolumeParticipant(volume, map: 1)]
+        configuration.poolBytes = PagePool.bytesMin
+        let pipeline = try EpochPipeline(guest.machine, configuration)
+        let backend = MemoryBackend(limits: .init(epochs: 1000, bytes: 2 << 30))
+        try pipeline.attach(backend)
+        var expected = base.bytes + [UInt8](repeating: 0, count: (blocks - base.blocks) * pageBytes)
+        for round in 0..<10 {
+            for _ in 0..<generator.below(30) {
+                let bytes = generator.bytes(512 * (1 + generator.below(16)))
+                let offset = generator.below((expected.count - bytes.count) / 512) * 512
+                try volume.put(bytes, at: offset)
+                expected.replaceSubrange(offset..<offset + bytes.count, with: bytes)
+            }
+            let number = try await pipeline.requestCheckpoint()
+            for block in 0..<blocks {
+                let page = backend.page(PageKey(map: 1, page: block), at: number)
+                #expect(page.map { $0[...] } == expected[block * pageBytes..<(block + 1) * pageBytes], "round \(round), block \(block)")
+            }
+        }
+        pipeline.stop()
+        guest.machine.stop()
+    }
+
     /// Checkpoints on request only, names, and an idle clock.
     @Test func checkpointsOnRequest() async throws {
         let guest = try BusyGuest()

@@ -77,6 +77,11 @@ public final class Machine: Sendable {
         devices.quiesce()
     }
 
+    /// When the guest went on after the last pause, in nanoseconds of the host's monotonic clock.
+    ///
+    /// Whoever calls `resume()` may be kept from running by the vCPU that it has woken, and cannot tell by its own clock.
+    public var runningSince: Int64 { runner.runningSince.load(ordering: .acquiring) }
+
     /// Whether nothing changes the guest until `resume()`.
     public var isPaused: Bool { runner.isParked && devices.isAtRest }
 

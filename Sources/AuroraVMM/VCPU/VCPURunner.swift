@@ -28,6 +28,8 @@ final class VCPURunner: @unchecked Sendable {
     private static let exitsOfAnInstructionMax = 4096
 
     let cpu: VirtualCPU
+    /// When the vCPU went on after it was parked last, in nanoseconds of the monotonic clock.
+    let runningSince = Atomic<Int64>(0)
     private let phase: UnsafeMutablePointer<Atomic<UInt32>>
     private var thread: Thread?
     private let condemnation: UnsafeMutablePointer<Condemnation>
@@ -142,12 +144,18 @@ final class VCPURunner: @unchecked Sendable {
     private func wake() { _ = clinux_futex_wake(phase, Int32.max) }
 
     private func main() {
+        var hasWaited = false
         while true {
             switch phase.pointee.load(ordering: .acquiring) {
-            case Phase.running: if !runOnce() { return }
+            case Phase.running:
+                if hasWaited { runningSince.store(clinux_clock_ns(CLOCK_MONOTONIC), ordering: .releasing) }
+                hasWaited = false
+                if !runOnce() { return }
             case Phase.pausing: park()
             case Phase.stopping: return
-            case let current: _ = clinux_futex_wait(phase, current, -1)
+            case let current:
+                hasWaited = true
+                _ = clinux_futex_wait(phase, current, -1)
             }
         }
     }

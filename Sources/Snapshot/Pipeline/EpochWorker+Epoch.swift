@@ -8,6 +8,8 @@ struct StoppedEpoch {
     let state: MachineState
     let wallClock: Int64
     let monotonicClock: Int64
+    /// When the guest was let go on.
+    let released: Int64
     let requests: [EpochPipeline.Request]
     /// The backends that the epoch goes to, and those that only collect its pages.
     let ready: [BackendQueue]
@@ -141,6 +143,7 @@ extension EpochWorker {
         statistics.resume = resumed - inspected
         return StoppedEpoch(
             number: number, state: state, wallClock: clinux_clock_ns(CLOCK_REALTIME) - (resumed - paused), monotonicClock: paused,
+            released: inspected,
             requests: requests, ready: ready, filling: filling)
     }
 
@@ -165,6 +168,9 @@ extension EpochWorker {
     /// Collects the volumes' pages and hands the epoch over.
     func finish(_ stop: StoppedEpoch, _ statistics: inout EpochStatistics) throws(PipelineError) {
         statistics.pages = collector.batch.count
+        // The vCPU's own word is better than this thread's, which may have had to wait for a processor.
+        let running = machine.runningSince
+        if running > stop.released { statistics.resume = running - stop.released }
         for participant in pipeline.configuration.participants { try collect(participant, stop, &statistics) }
         let epoch = Epoch(
             number: stop.number, name: stop.requests.lazy.compactMap(\.name).first, wallClock: stop.wallClock,
