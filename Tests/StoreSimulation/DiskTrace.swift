@@ -21,6 +21,12 @@ public struct DiskTrace: Sendable {
     /// The events in order.
     public let events: [SimulatedDisk.Event]
 
+    /// A trace made up or changed by a test.
+    public init(initial: DiskImage, events: [SimulatedDisk.Event]) {
+        self.initial = initial
+        self.events = events
+    }
+
     /// Calls the body for a power cut after each event (and before the first), with images of every kind of loss.
     ///
     /// - Parameters:

@@ -49,6 +49,9 @@ struct Collector {
         func visit(_ location: PageLocation, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
             try mark(location, thing.rawValue, context)
         }
+        func visit(bytes: DataReference, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
+            try mark(bytes.location, thing.rawValue, context)
+        }
         func visit(pages: [TreeEntry], _ context: WalkContext) throws(StoreError) {
             for entry in pages { try mark(entry.location, "page", context) }
         }

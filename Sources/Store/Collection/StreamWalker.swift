@@ -1,7 +1,9 @@
 /// What a walk over everything that streams refer to tells whoever walks.
 protocol WalkVisitor {
-    /// Stored bytes that something refers to: an anchor, a node, a page of history, a commit block, a piece of a state.
+    /// Stored bytes that something refers to and that the walk has read: an anchor, a node, a commit block.
     mutating func visit(_ location: PageLocation, _ what: WalkContext.Thing, _ context: WalkContext) throws(StoreError)
+    /// Stored bytes that are not looked at otherwise, with their checksum: a piece of a state, a name, a page of history.
+    mutating func visit(bytes: DataReference, _ what: WalkContext.Thing, _ context: WalkContext) throws(StoreError)
     /// Pages that a leaf of a table names.
     mutating func visit(pages: [TreeEntry], _ context: WalkContext) throws(StoreError)
     /// A part of a stream cannot be read; throws to end the walk, else it goes on with what can.
@@ -141,7 +143,7 @@ struct StreamWalker {
                 if thing == .table {
                     try leaf(entries, &visitor)
                 } else {
-                    for entry in entries { try visitor.visit(entry.location, thing, context) }
+                    for entry in entries { try visitor.visit(bytes: entry.reference, thing, context) }
                 }
                 return true
             }

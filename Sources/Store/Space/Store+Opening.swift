@@ -107,7 +107,7 @@ extension Store {
         }
     }
 
-    private static func write(_ bytes: [UInt8], at offset: UInt64, _ disk: any Disk) throws(StoreError) {
+    static func write(_ bytes: [UInt8], at offset: UInt64, _ disk: any Disk) throws(StoreError) {
         let failure: DiskError? = bytes.withUnsafeBytes { buffer in
             do throws(DiskError) { try disk.write([buffer], at: offset) } catch { return error }
             return nil
