@@ -25,6 +25,8 @@ protocol StoreGround: AnyObject, Sendable {
     func candidates(for checksum: Checksum) -> [PageLocation]
     /// Tells others where a page lies, after its write has completed.
     func publish(_ checksum: Checksum, at location: PageLocation)
+    /// Forgets where pages lie: after a failed flush of anyone, pages that were published may not be on the disk.
+    func forgetHints()
     /// A page that was already there is about to be shared: a running collection must keep it. Under the gate.
     func markShared(_ location: PageLocation)
     /// Holds the collector off between its phases: from an epoch's first look-up or allocation until what refers to it (commit, slot) is

@@ -74,6 +74,8 @@ final class Ground: StoreGround {
 
     func publish(_ checksum: Checksum, at location: PageLocation) { index.publish(checksum, at: location) }
 
+    func forgetHints() { _ = index.purge { _ in false } }
+
     func markShared(_ location: PageLocation) {
         guard marks.isMarking, let blocks = layout.blocks(of: location) else { return }
         marks.mark(blocks)

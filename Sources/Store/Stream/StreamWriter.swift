@@ -90,7 +90,7 @@ public final class StreamWriter: @unchecked Sendable {
         }
         guard let target else { return durableNumber }
         do throws(StoreError) { try disk.settle() } catch {
-            lock.withLock { _ in core.broken = "\(error)" }
+            lock.withLock { _ in core.fail(error) }
             throw error
         }
         return try locked { core throws(StoreError) in

@@ -73,9 +73,15 @@ final class WriterCore {
     /// Runs what writes: a disk that fails leaves the stream in a state only a new opening can find out.
     func guarded<Result>(_ body: () throws(StoreError) -> Result) throws(StoreError) -> Result {
         do throws(StoreError) { return try body() } catch {
-            if case .disk = error { broken = "\(error)" }
+            if case .disk = error { fail(error) }
             throw error.inStream(record.name)
         }
+    }
+
+    /// Gives up: what was written since the last flush may be lost, also pages that others have been told about.
+    func fail(_ error: StoreError) {
+        broken = "\(error)"
+        ground.forgetHints()
     }
 
     /// Begins an epoch.

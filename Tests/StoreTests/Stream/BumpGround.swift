@@ -28,6 +28,7 @@ final class BumpGround: StoreGround {
     func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator { Allocator(ground: self) }
     func candidates(for checksum: Checksum) -> [PageLocation] { index.withLock { $0[checksum].map { [$0] } ?? [] } }
     func publish(_ checksum: Checksum, at location: PageLocation) { index.withLock { $0[checksum] = location } }
+    func forgetHints() { index.withLock { $0 = [:] } }
     func markShared(_ location: PageLocation) {}
     func enterGate() throws(StoreError) -> any DiskLockHandle {
         do throws(DiskError) {

@@ -105,6 +105,36 @@ import Testing
         #expect(try PageContents.read(PageKey(rawValue: 1), from: reader) == PageContents.bytes(3))
     }
 
+    /// A kernel may forget that pages are dirty whose flush failed: opening again writes them once more.
+    @Test(arguments: 1...20)
+    func whatAFailedFlushLeftIsWrittenAgain(seed: UInt64) throws {
+        let disk = try makeDisk()
+        disk.restartTrace()
+        do {
+            let writer = try open(disk).createStream(name: "first", time: 1)
+            for number in UInt64(1)...9 {
+                try writer.begin(number)
+                try PageContents.add(StreamScript.changes(number), to: writer)
+                try writer.close(bytes: StreamScript.state(number), time: number)
+                if number == 5 { try writer.flush() }
+            }
+            disk.setFaults(FaultPlan(index: 1, kind: .code(5), isForEver: false, operations: [.flush]))
+            #expect(throws: StoreError.self) { try writer.flush() }
+        }
+        disk.setFaults(nil)
+        let writer = try open(disk).writer(for: "first")
+        #expect(writer.durableNumber == 9)
+        let acknowledged = disk.eventCount
+        var generator = SeededGenerator(seed: seed)
+        try disk.trace.forEachCut(using: &generator) { cut, loss, image in
+            guard cut >= acknowledged else { return }
+            let store = try open(SimulatedDisk(image))
+            let latest = try store.checkpoint(stream: "first").number
+            #expect(latest == 9, "seed=\(seed) cut=\(cut) loss=\(loss)")
+            for number in UInt64(1)...latest { try StreamScript.check(store, "first", number, "seed=\(seed) cut=\(cut) loss=\(loss)") }
+        }
+    }
+
     @Test func afterAFailedFlushNothingIsPretended() throws {
         let disk = try makeDisk()
         let store = try open(disk)
