@@ -38,7 +38,8 @@ struct PipelineTests {
         let number = try await pipeline.requestCheckpoint(name: "the last")
         pipeline.stop()
         guest.machine.stop()
-        #expect(backend.epochs.last?.name == "the last")
+        // The clock may have made another one since.
+        #expect(backend.epochs.first { $0.number == number }?.name == "the last")
         #expect(pipeline.statistics.count > 8)
         try guest.goOn(backend, number)
     }
