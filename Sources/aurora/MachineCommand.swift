@@ -9,7 +9,10 @@ import Linux
 struct MachineCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "machine", abstract: "Save, resume and measure a machine without a group.", shouldDisplay: false,
-        subcommands: [MachineSaveCommand.self, MachineResumeCommand.self, MeasurePauseCommand.self, MeasureEpochsCommand.self])
+        subcommands: [
+            MachineSaveCommand.self, MachineResumeCommand.self, MeasurePauseCommand.self, MeasureEpochsCommand.self,
+            MeasureRestoreCommand.self,
+        ])
 }
 
 /// What all of them need to make a machine.

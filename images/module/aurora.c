@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Registers the virtio-mmio devices of an Aurora guest.
+ * Registers the virtio-mmio devices of an Aurora guest, and sets it right after a restore.
  *
  * Debian's kernels are built without CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES, and a Xen-PV kernel has neither ACPI tables
  * nor an IOAPIC that could describe the devices. So the monitor names them in one module parameter,
@@ -10,16 +10,29 @@
  * BASE is the guest-physical address of a 4 KiB virtio-mmio register window. SOURCE is where its interrupts come from:
  * in a Xen domain (pv mode) an event channel that the monitor bound before the kernel started, otherwise (hvm mode) an
  * interrupt number. Numbers are decimal, or hexadecimal with 0x.
+ *
+ *     generation=BASE:PORT
+ *
+ * A guest that is restored from a checkpoint has the wall clock of that time, and the random numbers that every other
+ * guest restored from it will have. The monitor writes new random bytes to the page at guest-physical BASE and raises event
+ * channel PORT before the guest executes anything. Its interrupt wakes a real-time thread, which sets both right: it runs
+ * before any program does, because the way back to user mode looks for a thread of higher priority.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <asm/x86_init.h>
 #include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/interrupt.h>
 #include <linux/ioport.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
+#include <linux/io.h>
 #include <linux/platform_device.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/timekeeping.h>
 #include <xen/events.h>
 #include <xen/xen.h>
 
@@ -149,6 +162,107 @@ static void aurora_remove_all(void)
 	}
 }
 
+/* What the monitor writes before each restore; the bytes are different each time. */
+struct aurora_generation {
+	u8 seed[64];
+};
+
+static char *generation;
+module_param(generation, charp, 0444);
+MODULE_PARM_DESC(generation, "BASE:PORT: page of random bytes and event channel by which the monitor announces a restore");
+
+static unsigned int restores;
+module_param(restores, uint, 0444);
+MODULE_PARM_DESC(restores, "how often this guest was restored (read only)");
+
+static struct aurora_generation *generation_page;
+static struct aurora_device generation_source;
+static struct file *random_device;
+
+/*
+ * Mixes the monitor's bytes in, then has all generators take new keys: RNDRESEEDCRNG, as a program would ask for it,
+ * because crng_reseed() is not exported, nor is add_vmfork_randomness() in this kernel.
+ */
+static void aurora_reseed(void)
+{
+	struct aurora_generation copy;
+	long error;
+
+	memcpy(&copy, generation_page, sizeof(copy));
+	memzero_explicit(generation_page, sizeof(*generation_page));
+	add_device_randomness(&copy, sizeof(copy));
+	memzero_explicit(&copy, sizeof(copy));
+	if (IS_ERR_OR_NULL(random_device))
+		return;
+	error = random_device->f_op->unlocked_ioctl(random_device, RNDRESEEDCRNG, 0);
+	/* -ENODATA: the generator was not ready yet, so nobody has had anything from it. */
+	if (error && error != -ENODATA)
+		pr_err("cannot reseed after a restore: error %ld\n", error);
+}
+
+static irqreturn_t aurora_restored(int irq, void *unused)
+{
+	struct timespec64 now;
+
+	x86_platform.get_wallclock(&now);
+	if (do_settimeofday64(&now))
+		pr_err("cannot set the clock after a restore\n");
+	aurora_reseed();
+	WRITE_ONCE(restores, restores + 1);
+	return IRQ_HANDLED;
+}
+
+static int aurora_watch_restores(void)
+{
+	char *copy;
+	int error;
+
+	if (!generation || !*generation || !xen_domain())
+		return 0;
+	copy = kstrdup(generation, GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
+	error = aurora_parse(copy, &generation_source);
+	kfree(copy);
+	if (error)
+		return error;
+	if (aurora_is_taken(&generation_source))
+		return -EEXIST;
+	error = aurora_bind(&generation_source);
+	if (error)
+		return error;
+	generation_page = memremap(generation_source.base, AURORA_WINDOW_SIZE, MEMREMAP_WB);
+	if (!generation_page) {
+		error = -ENOMEM;
+		goto unbind;
+	}
+	/* Opened now, by the process that loads the module: the interrupt's thread may have no /dev. */
+	random_device = filp_open("/dev/urandom", O_RDONLY, 0);
+	if (IS_ERR(random_device))
+		pr_warn("no /dev/urandom: restores mix in new random bytes, but do not reseed at once\n");
+	error = request_threaded_irq(generation_source.irq, NULL, aurora_restored, IRQF_ONESHOT, "aurora-restore", NULL);
+	if (!error)
+		return 0;
+	if (!IS_ERR(random_device))
+		filp_close(random_device, NULL);
+	memunmap(generation_page);
+unbind:
+	generation_page = NULL;
+	aurora_unbind(&generation_source);
+	return error;
+}
+
+static void aurora_unwatch_restores(void)
+{
+	if (!generation_page)
+		return;
+	free_irq(generation_source.irq, NULL);
+	if (!IS_ERR(random_device))
+		filp_close(random_device, NULL);
+	memunmap(generation_page);
+	aurora_unbind(&generation_source);
+}
+
 static int __init aurora_init(void)
 {
 	char *copy, *rest, *entry;
@@ -172,11 +286,18 @@ static int __init aurora_init(void)
 		}
 	}
 	kfree(copy);
-	return error;
+	if (error)
+		return error;
+	/* A guest whose restores cannot be announced still runs; the agent sets it right then, a little later. */
+	error = aurora_watch_restores();
+	if (error)
+		pr_err("cannot watch for restores by generation=%s: error %d\n", generation, error);
+	return 0;
 }
 
 static void __exit aurora_exit(void)
 {
+	aurora_unwatch_restores();
 	aurora_remove_all();
 }
 

@@ -101,6 +101,16 @@ final class VirtualMachine: Sendable {
         }
     }
 
+    /// Makes an interrupt pending at vCPU 0's local APIC (`KVM_SIGNAL_MSI`).
+    ///
+    /// - Throws: `MachineError.system`.
+    func signal(vector: UInt32) throws(MachineError) {
+        var message = kvm_msi()
+        message.address_lo = 0xfee0_0000
+        message.data = vector
+        try control("raise an interrupt of", CKVM_SIGNAL_MSI, &message)
+    }
+
     /// Enables a capability with one argument (`KVM_ENABLE_CAP`).
     ///
     /// - Throws: `MachineError.system`.

@@ -23,6 +23,7 @@ public final class Machine: Sendable {
     let tracker: DirtyTracker
     let shadowPages: ShadowPages
     private let ending: MachineEnding
+    let lazyTimes = Mutex<RestoreTimes?>(nil)
 
     /// Makes the machine and loads the kernel; nothing runs yet.
     ///

@@ -71,8 +71,11 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     func kernelWords(_ windows: [GuestAddress]) -> [String] {
         guard !windows.isEmpty else { return [PVPlatform.plainStores] }
+        let page = "0x" + String(ShimSlot.physical(ShimLayout.generation), radix: 16)
         let list = windows.enumerated().map { "\($1):\(ShimLayout.devicePort + UInt64($0))" }
-        return [PVPlatform.plainStores, "aurora.devices=" + list.joined(separator: ",")]
+        return [
+            PVPlatform.plainStores, "aurora.devices=" + list.joined(separator: ","), "aurora.generation=\(page):\(ShimLayout.restorePort)",
+        ]
     }
 
     func interrupt(ofDevice index: Int) -> UInt32 { UInt32(index) }
@@ -143,6 +146,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         guard places.contains(state.shimCPU), places.contains(state.shimParameters) else {
             throw .state("its PV shim lies outside of its memory")
         }
+        try reachSlot(memory, [state.shimCPU, state.shimParameters, ShimLayout.sharedInfo, ShimLayout.generation])
         slot.cpuOffset = state.shimCPU
         slot.parametersOffset = state.shimParameters
         consoleRing = state.consoleRing
@@ -151,6 +155,24 @@ final class PVPlatform: Platform, @unchecked Sendable {
         let frequency = try cpu.tscKilohertz()
         slot.store(frequency, at: slot.parameter(ShimLayout.paramTSCKilohertz))
         setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: state.guestTime), memory: memory)
+        try announceRestore(machine)
+    }
+
+    /// Fetches the pages of the slot that are written here, if they are not there yet: an error is an error then, and no thread waits.
+    private func reachSlot(_ memory: GuestMemory, _ offsets: [Int]) throws(MachineError) {
+        for offset in offsets {
+            let address = GuestAddress(ShimSlot.physical(offset))
+            do throws(GuestMemoryError) { _ = try memory.reach(address, pageBytes) } catch { throw .state("\(error)") }
+        }
+    }
+
+    /// Has the guest set its wall clock and take new random numbers before it executes anything else: the interrupt is
+    /// pending when the vCPU enters the guest (`aurora_restored` of images/module/aurora.c).
+    private func announceRestore(_ machine: VirtualMachine) throws(MachineError) {
+        var seed = [UInt8](repeating: 0, count: ShimLayout.generationBytes)
+        try machineCall("read", "random bytes of the host") { seed.withUnsafeMutableBytes { clinux_getrandom($0.baseAddress, $0.count) } }
+        for (index, byte) in seed.enumerated() { slot.store(byte, at: ShimLayout.generation + index) }
+        try machine.signal(vector: ShimLayout.restoreVector)
     }
 
     // MARK: - Exits

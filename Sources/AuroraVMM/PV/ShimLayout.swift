@@ -10,6 +10,9 @@ enum ShimLayout {
     /// Virtual address of the shim (L4 slot 262).
     static let virtualBase: UInt64 = 0xffff_8300_0000_0000
     static let sharedInfo = 0x30000
+    /// Random bytes of the host, new at each restore (`generation=` of images/module/aurora.c).
+    static let generation = 0x31000
+    static let generationBytes = 64
     static let shimL3 = 0x40000
     static let shimL2 = 0x41000
     static let directL3 = 0x50000
@@ -31,8 +34,11 @@ enum ShimLayout {
     static let consolePort: UInt64 = 1
     /// The event channel of device 0; vector base + 1 + n is device n's.
     static let devicePort: UInt64 = 32
-    /// Vector base + 0 is the timer.
-    static let devicesMax = eventVectors - 1
+    /// Vector base + 0 is the timer, the last one says that the guest was restored.
+    static let devicesMax = eventVectors - 2
+    /// The event channel of that one, and its vector, which the local APIC delivers before all others.
+    static let restorePort = devicePort + UInt64(devicesMax)
+    static let restoreVector = eventVectorBase + UInt32(eventVectors) - 1
     static let exitPort: UInt16 = 0xe8
     /// Interrupts that the shim asks whether this KVM waits for an EOI.
     static let eoiProbes: UInt8 = 16

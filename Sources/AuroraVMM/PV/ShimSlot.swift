@@ -69,7 +69,8 @@ struct ShimSlot {
         store(ShimLayout.eoiProbes, at: cpu(ShimLayout.cpuEOIProbes))
         store(sharedInfoAddress, at: cpu(ShimLayout.cpuVCPUInfo))
         store(pageTable, at: cpu(ShimLayout.cpuKernelCR3))
-        for device in 0..<ShimLayout.devicesMax {
+        for device in 0...ShimLayout.devicesMax {
+            // One more than there are devices: the event of a restore.
             store(UInt16(ShimLayout.devicePort) + UInt16(device), at: cpu(ShimLayout.cpuPorts) + 2 * (device + 1))
         }
         store(UInt8(1), at: ShimLayout.sharedInfo + ShimLayout.vcpuMask)

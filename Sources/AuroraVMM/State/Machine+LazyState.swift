@@ -1,5 +1,6 @@
 internal import CLinux
 import Linux
+import Synchronization
 
 extension Machine {
     /// Makes a machine that goes on where another was saved, and fetches each page of memory when it is first touched;
@@ -16,14 +17,24 @@ extension Machine {
         _ configuration: MachineConfiguration, restoring state: MachineState, pages: any PageSource, policy: LazyPolicy = LazyPolicy()
     ) throws(MachineError) {
         try state.checkMemory()
+        var clock = clinux_clock_ns(CLOCK_MONOTONIC)
+        func lap() -> Int64 {
+            let now = clinux_clock_ns(CLOCK_MONOTONIC)
+            defer { clock = now }
+            return now - clock
+        }
+        var times = RestoreTimes()
         var memory: [Mapping] = []
         do throws(SystemError) {
             for extent in state.memory { memory.append(try .anonymous(count: extent.count, what: "guest memory")) }
         } catch { throw .system(error) }
         let lazy = try Machine.watch(memory, pages, policy)
+        times.memory = lap()
         do throws(MachineError) {
             let parts = try MachineParts(configuration, system: try KVMSystem(), state: state, memory: memory, lazy: lazy)
+            times.machine = lap()
             try parts.load(state)
+            times.state = lap()
             try self.init(parts)
         } catch {
             if let failure = lazy?.failure { throw .state("\(failure)") }
@@ -32,7 +43,12 @@ extension Machine {
         let runner = runner
         lazy?.setFailureHandler { [unowned runner] error in runner.condemn("\(error)") }
         if let failure = lazy?.failure { throw .state("\(failure)") }
+        times.threads = lap()
+        lazyTimes.withLock { $0 = times }
     }
+
+    /// What the lazy restore cost that made this machine; nil when it was made in another way.
+    public var restoreTimes: RestoreTimes? { lazyTimes.withLock { $0 } }
 
     /// Serves missing pages, or reads all where that is not permitted.
     private static func watch(_ memory: [Mapping], _ pages: any PageSource, _ policy: LazyPolicy) throws(MachineError) -> LazyMemory? {

@@ -2,7 +2,7 @@
 // checkpoint could lose it, checks all of it all the time, and prints a line of counters every few milliseconds.
 //
 // Words of the kernel's command line that begin with "test." choose what it does: test.busy, test.idle, test.end=HOW,
-// test.alarm=MILLISECONDS, test.touch (wild accesses to device windows).
+// test.alarm=MILLISECONDS, test.clock (wall clock and random numbers), test.touch (wild accesses to device windows).
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -181,6 +181,28 @@ static void alarm_worker(uint64_t milliseconds) {
     dprintf(1, "alarm late_ns=%llu\n", (unsigned long long)(time - due));
 }
 
+// Looks at clock and random numbers all the time. When the wall clock jumps, the guest was restored: says which was the
+// last old sample, the first new one, and the random numbers around it, each with the time-stamp counter before.
+static void clock_worker(void) {
+    uint64_t old = __builtin_ia32_rdtsc(), last = now(CLOCK_REALTIME), stamps[4] = {0}, values[4] = {0};
+    for (uint64_t round = 0;; round++) {
+        uint64_t before = __builtin_ia32_rdtsc(), time = now(CLOCK_REALTIME), after = __builtin_ia32_rdtsc();
+        int jumped = time > last + 1000000000;
+        stamps[round % 4] = __builtin_ia32_rdtsc();
+        if (syscall(SYS_getrandom, &values[round % 4], 8, 0) != 8) fail("getrandom", (uint64_t)errno, 0);
+        if (jumped) {
+            char line[256];
+            int length = snprintf(line, sizeof line, "jump %llu %llu %llu", (unsigned long long)old, (unsigned long long)after,
+                (unsigned long long)time);
+            for (int i = 0; i < 4; i++)
+                length += snprintf(line + length, sizeof line - (size_t)length, " %llu:%llx", (unsigned long long)stamps[i],
+                    (unsigned long long)values[i]);
+            dprintf(1, "%s\n", line);
+        }
+        old = before, last = time;
+    }
+}
+
 // ---------------------------------------------------------------- processes and disk
 
 static void forks_worker(void) {
@@ -339,6 +361,7 @@ int main(void) {
         start(disk_worker);
     }
     if (word("test.touch")) start(touch);
+    if (word("test.clock")) start(clock_worker);
     dprintf(1, "ready\n");
     for (uint64_t tick = 1;; tick++) {
         struct timespec pause = {0, TICK_MS * 1000000};
