@@ -5,20 +5,22 @@ import Testing
 
 @testable import AuroraVMM
 
-/// What a guest sees of clock and random numbers after a restore, at its first look.
-@Suite(
-    .serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"),
-    .enabled(if: GenerationTests.moduleKnowsRestores, "the prepared kernel is too old; see the output"))
-struct GenerationTests {
+enum GenerationKit {
     /// Whether the prepared kernel's module is one that is told of restores.
-    static let moduleKnowsRestores: Bool = {
+    static let isThere: Bool = {
         guard let kit = try? GuestKit.get(), let module = FileManager.default.contents(atPath: "\(kit.modules)/aurora.ko"),
             module.range(of: Data("aurora-restore".utf8)) == nil
         else { return true }
         FileHandle.standardError.write(Data("SKIPPED: tests of the clock after a restore: run aurora image prepare\n".utf8))
         return false
     }()
+}
 
+/// What a guest sees of clock and random numbers after a restore, at its first look.
+@Suite(
+    .serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"),
+    .enabled(if: GenerationKit.isThere, "the prepared kernel is too old; see the output"))
+struct GenerationTests {
     /// "jump OLD NEW TIME STAMP:VALUE…": stamps are readings of the time-stamp counter, which a pv guest shares with its host.
     private struct Jump {
         let lastOld: UInt64

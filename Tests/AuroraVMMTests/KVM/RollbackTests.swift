@@ -69,10 +69,10 @@ struct RollbackTests {
         machine.memory.drainDirtyPages(body)
     }
 
-    /// Memory is what it was but for the few pages the VMM itself writes: the shim's clock.
+    /// Memory is what it was but for the few pages the VMM itself writes: the clock, and random bytes.
     private func expectEqual(_ machine: Machine, _ pages: RecordedPages, _ written: Set<Int>, _ round: Int) throws {
         let different = pages.differences(from: machine.memory.regions.map(\.mapping))
-        #expect(different.count <= 4 && written.isSuperset(of: different), "round \(round): pages \(different) differ")
+        #expect(different.count <= 6 && written.isSuperset(of: different), "round \(round): pages \(different) differ")
     }
 
     /// What does not fit is refused and changes nothing; a page that cannot be had ends the machine.
