@@ -181,9 +181,14 @@ static void alarm_worker(uint64_t milliseconds) {
     dprintf(1, "alarm late_ns=%llu\n", (unsigned long long)(time - due));
 }
 
-// Looks at clock and random numbers all the time. When the wall clock jumps, the guest was restored: says which was the
+// Sets the wall clock an hour back, then looks at it and at random numbers all the time. When the wall clock jumps, the guest was restored: says which was the
 // last old sample, the first new one, and the random numbers around it, each with the time-stamp counter before.
 static void clock_worker(void) {
+    struct timespec behind;
+    clock_gettime(CLOCK_REALTIME, &behind);
+    behind.tv_sec -= 3600;
+    if (clock_settime(CLOCK_REALTIME, &behind)) fail("settime", (uint64_t)errno, 0);
+    dprintf(1, "clock set back\n");
     uint64_t old = __builtin_ia32_rdtsc(), last = now(CLOCK_REALTIME), stamps[4] = {0}, values[4] = {0};
     for (uint64_t round = 0;; round++) {
         uint64_t before = __builtin_ia32_rdtsc(), time = now(CLOCK_REALTIME), after = __builtin_ia32_rdtsc();
