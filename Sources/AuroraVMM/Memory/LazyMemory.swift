@@ -10,7 +10,7 @@ public struct LazyPolicy: Sendable, Hashable {
     public var populatesInBackground = false
     /// Touched pages that are remembered, at most.
     public var workingSetMax = 1 << 16
-    /// How long the handler looks for the next fault before it sleeps, in nanoseconds: waking a thread costs more than that.
+    /// How long the handler looks for the next fault before it sleeps, in nanoseconds.
     public var spinNanoseconds: Int64 = 100_000
 
     /// The defaults.
