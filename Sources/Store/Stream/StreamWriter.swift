@@ -99,11 +99,11 @@ public final class StreamWriter: @unchecked Sendable {
         }
     }
 
-    /// The next epoch continues another checkpoint than the last: a rollback.
+    /// The next epoch continues an earlier checkpoint of this stream than the last: a rollback.
     ///
     /// What came after it stays in the history.
     ///
-    /// - Throws: `StoreError` while an epoch is open.
+    /// - Throws: `StoreError` while an epoch is open, or when the checkpoint is not in the history any more.
     public func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try locked { core throws(StoreError) in try core.rebase(on: checkpoint) }
     }

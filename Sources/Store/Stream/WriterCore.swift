@@ -101,10 +101,13 @@ final class WriterCore {
         self.epoch = nil
     }
 
-    /// The next epoch is made upon another checkpoint, of any stream: what a rollback or a restore in place needs.
+    /// The next epoch is made upon an earlier checkpoint of the stream: what a rollback needs.
     func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try checkUsable()
         guard epoch == nil else { throw .invalid(what: "rebase", reason: "epoch \(epoch?.number ?? 0) is still open") }
+        // One that was dropped since it was opened may lose its tables at any time.
+        guard checkpoint.reference.stream == record.stream, try history.find(checkpoint.number)?.sequence == checkpoint.block.sequence
+        else { throw .noCheckpoint(stream: record.name, wanted: "number \(checkpoint.number) to go back to") }
         chain = checkpoint.block.chain
         parent = checkpoint.reference
         current.forget()

@@ -14,7 +14,9 @@ struct CampaignModel {
         var checkpoints: [String: Set<UInt64>] = [:]
     }
 
-    /// Everything that was ever closed: the seed of each page, by stream and number. Numbers are never used twice.
+    /// Everything that was ever closed: the seed of each page, by stream and number.
+    ///
+    /// Numbers are never used twice.
     var closed: [String: [UInt64: [UInt64: UInt64]]] = [:]
     /// In the order of time.
     var history: [Acknowledged] = [Acknowledged()]
