@@ -51,13 +51,14 @@ let package = Package(
         // Pages, page maps, checkpoints, volumes on a disk; deduplication, collection, scrub. Knows nothing of machines.
         .target(name: "Store", dependencies: ["CStore", "Linux", "CLinux"], swiftSettings: strict),
         // The epoch pipeline and its backends; joins machines and stores.
-        .target(name: "Snapshot", dependencies: ["AuroraVMM", "Linux", "CLinux"], swiftSettings: strict),
+        .target(name: "Snapshot", dependencies: ["AuroraVMM", "Store", "Linux", "CLinux"], swiftSettings: strict),
         // Measures a store against the plain file operations it stands on.
         .executableTarget(name: "StoreBench", dependencies: ["Store"], path: "bench/StoreBench", swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [
-                "Snapshot", "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser, logging,
+                "Snapshot", "Store", "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser,
+                logging,
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),

@@ -2,14 +2,30 @@ import ArgumentParser
 import Groups
 import Linux
 
-/// `aurora attach`: joins this terminal to a group's program.
+/// `aurora attach`: joins this terminal to a group's program, or a backend to the group (Table 1 of the paper).
 struct AttachCommand: EngineCommand {
     static let configuration = CommandConfiguration(
-        commandName: "attach", abstract: "Join this terminal to the program of a running group.")
+        commandName: "attach", abstract: "Join this terminal to the program of a running group, or a backend to the group.",
+        discussion: "With --backend the group is checkpointed to it from now on, whether it was started by persist or by run; "
+            + "--period says how often.")
+
+    @Option(name: .customLong("backend"), parsing: .singleValue, help: "Send checkpoints there: store or memory. May be repeated.")
+    var backends: [String] = []
+
+    @Option(help: "Time between checkpoints (10ms, 1s), their rate (100/s), or off; as it is when absent.")
+    var period: String?
 
     @Argument(help: "The group's name.") var name: String
 
+    func validate() throws {
+        try CommandContext.validate { () throws(GroupError) in
+            for backend in backends { _ = try BackendKind(parsing: backend) }
+            if let period { _ = try PersistencePeriod(parsing: period) }
+        }
+    }
+
     func run() throws {
+        guard backends.isEmpty, period == nil else { return try attachBackends() }
         let directory = try CommandContext.runningGroup(name)
         let configuration = try directory.configuration()
         let socket: SharedDescriptor
@@ -21,5 +37,12 @@ struct AttachCommand: EngineCommand {
         let takesInput = configuration.wantsInput || configuration.terminal
         let outcome = try StdioClient(socket, StdioClient.Options(forwardsInput: takesInput, terminal: configuration.terminal)).run()
         try outcome.finish(lost: "The connection to group \(name) was lost; see: aurora ps -a")
+    }
+
+    private func attachBackends() throws {
+        let control = ControlClient(try CommandContext.runningGroup(name))
+        if let period { try control.setPeriod(try PersistencePeriod(parsing: period)) }
+        for backend in backends { try control.attach(try BackendKind(parsing: backend)) }
+        print(name)
     }
 }

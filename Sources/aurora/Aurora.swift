@@ -14,6 +14,12 @@ struct Aurora: ParsableCommand {
                     RunCommand.self, ExecCommand.self, AttachCommand.self, PsCommand.self, LogsCommand.self, StopCommand.self,
                     KillCommand.self, PauseCommand.self, ResumeCommand.self, RmCommand.self, InspectCommand.self,
                 ]),
+            CommandGroup(
+                name: "Checkpoints:",
+                subcommands: [
+                    PersistCommand.self, CheckpointCommand.self, HistoryCommand.self, RestoreCommand.self, RollbackCommand.self,
+                    CloneCommand.self, DetachCommand.self, TopCommand.self,
+                ]),
             CommandGroup(name: "Images:", subcommands: [ImageCommand.self]),
             CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self, MachineCommand.self]),
         ])

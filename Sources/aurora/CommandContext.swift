@@ -38,6 +38,11 @@ enum CommandContext {
         if failed { throw ExitCode(ExitCodes.failure) }
     }
 
+    /// Turns a value that is not acceptable into an error of usage.
+    static func validate(_ body: () throws(GroupError) -> Void) throws {
+        do throws(GroupError) { try body() } catch { throw ValidationError(error.description) }
+    }
+
     /// Standard JSON of Aurora's commands.
     static func json(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()

@@ -30,8 +30,9 @@ struct PsCommand: ParsableCommand {
         } else if format == .json {
             print(try CommandContext.json(entries))
         } else {
-            let rows = entries.map(\.row)
-            Table(["NAME", "STATE", "IMAGE", "MEMORY", "PORTS", "CREATED", "COMMAND"], rows).print()
+            // Who has no group with checkpoints is not shown columns of dashes.
+            let hasCheckpoints = entries.contains { $0.checkpoints != nil }
+            Table(GroupSummary.head(checkpoints: hasCheckpoints), entries.map { $0.row(checkpoints: hasCheckpoints) }).print()
         }
     }
 
@@ -62,60 +63,24 @@ struct PsCommand: ParsableCommand {
 
     private func list() throws -> [GroupSummary] {
         let directories = names.isEmpty ? try CommandContext.store.list() : try names.map { try CommandContext.group($0) }
-        return directories.compactMap { directory in
+        var entries = directories.compactMap { directory in
             let summary = GroupSummary(directory)
             return summary.map { all || !names.isEmpty || $0.isLive ? $0 : nil } ?? nil
         }
+        if all || !names.isEmpty { addResumable(&entries) }
+        return entries
     }
-}
 
-/// A group as `ps` shows it; one that is damaged does not hide the others.
-struct GroupSummary: Encodable {
-    let name: String
-    let state: String
-    let isLive: Bool
-    let image: String?
-    let memoryBytes: Int?
-    let ports: [PortMapping]
-    let command: [String]
-    let createdAt: String?
-    let endedAt: String?
-    let exitCode: Int32?
-    let error: String?
-
-    /// Nil when the group was removed meanwhile.
-    init?(_ directory: GroupDirectory) {
-        name = directory.name.text
-        do throws(GroupError) {
-            let configuration = try directory.configuration()
-            let status = try directory.status()
-            state = status.state.rawValue
-            isLive = status.isLive
-            image = configuration.image
-            memoryBytes = configuration.memoryBytes
-            ports = status.isLive ? status.ports : configuration.ports
-            command = configuration.command
-            createdAt = configuration.createdAt
-            endedAt = status.endedAt
-            exitCode = status.exitCode
-            error = status.error
-        } catch {
-            if error.kind == .notFound { return nil }
-            (state, isLive, image, memoryBytes, ports, command, createdAt, endedAt, exitCode) = (
-                "damaged", false, nil, nil, [], [], nil, nil, nil
-            )
-            self.error = error.message
+    /// Groups that do not run, and what there is in the store to resume them; also of those whose files are gone.
+    private func addResumable(_ entries: inout [GroupSummary]) {
+        guard let access = try? StoreAccess.open(CommandContext.data.storePath), let streams = try? access.streams() else { return }
+        for stream in streams where stream.name.hasPrefix("group/") && stream.latestNumber != nil {
+            let name = String(stream.name.dropFirst("group/".count))
+            if let index = entries.firstIndex(where: { $0.name == name }) {
+                if !entries[index].isLive { entries[index].resumableNumber = stream.latestNumber }
+            } else if names.isEmpty {
+                entries.append(GroupSummary(stored: name, stream))
+            }
         }
-    }
-
-    /// The cells of the table.
-    var row: [String] {
-        let ago = endedAt.map { " \(Timestamp.age(of: $0)) ago" } ?? ""
-        let code = exitCode.map { " (\($0))" } ?? ""
-        return [
-            name, isLive ? state : state + code + ago, image ?? "?", memoryBytes.map(MemorySize.format) ?? "?",
-            ports.map(\.description).joined(separator: ", "), createdAt.map { "\(Timestamp.age(of: $0)) ago" } ?? "?",
-            Table.printable(command.joined(separator: " "), charactersMax: 40),
-        ]
     }
 }

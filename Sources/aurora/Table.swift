@@ -5,13 +5,13 @@ struct Table {
     init(_ head: [String], _ rows: [[String]]) { self.rows = [head] + rows }
 
     /// Writes the table to standard output.
-    func print() {
+    func print(lineEnd: String = "") {
         let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {
             let cells = row.enumerated().map { index, cell in
                 index == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[index] - cell.count)
             }
-            Swift.print(cells.joined(separator: "   "))
+            Swift.print(cells.joined(separator: "   ") + lineEnd)
         }
     }
 

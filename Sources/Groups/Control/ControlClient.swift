@@ -76,7 +76,7 @@ public struct ControlClient: Sendable {
     /// Changes how often the group is checkpointed.
     ///
     /// - Throws: `GroupError`.
-    public func setPeriod(_ period: CheckpointPeriod) throws(GroupError) {
+    public func setPeriod(_ period: PersistencePeriod) throws(GroupError) {
         _ = try call("POST", "/v1/period", ["period": period.description])
     }
 

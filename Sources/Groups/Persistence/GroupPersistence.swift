@@ -13,9 +13,9 @@ public protocol GroupPersistence: Sendable {
     /// Takes a place away; what is durable there stays.
     func detach(_ backend: BackendKind) throws
     /// Changes how often.
-    func setPeriod(_ period: CheckpointPeriod) throws
+    func setPeriod(_ period: PersistencePeriod) throws
     /// Puts the machine back in place to a checkpoint of its own; it stands still until `resume()`.
-    func rollback(to selector: CheckpointSelector) throws -> GroupContext
+    func rollback(to selector: CheckpointChoice) throws -> GroupContext
 }
 
 /// A checkpoint that is durable.
@@ -73,7 +73,7 @@ public struct PersistenceReport: Codable, Sendable, Hashable {
     /// Where checkpoints go; empty for a group that is not persisted.
     public var backends: [Backend]
     /// How often they are wanted.
-    public var period: CheckpointPeriod
+    public var period: PersistencePeriod
     /// Checkpoints a second of late.
     public var rate: Double
     /// The newest checkpoint.

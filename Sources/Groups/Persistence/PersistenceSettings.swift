@@ -1,7 +1,7 @@
 /// How a group is persisted: part of its configuration.
 public struct PersistenceSettings: Codable, Sendable, Hashable {
     /// How often it is checkpointed.
-    public var period = CheckpointPeriod.standard
+    public var period = PersistencePeriod.standard
     /// How much of its history is kept.
     public var history = HistoryRule.standard
     /// Where its checkpoints go; each at most once.

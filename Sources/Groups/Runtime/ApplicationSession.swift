@@ -75,7 +75,8 @@ final class ApplicationSession: @unchecked Sendable {
         do throws(SystemError) {
             try channel.start { [weak self] in self?.agentDid($0) }
             channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
-            channel.send(.attach, request: ApplicationSession.request, payload: AttachRequest(session, receivedBytes: receivedBytes).encoded)
+            channel.send(
+                .attach, request: ApplicationSession.request, payload: AttachRequest(session, receivedBytes: receivedBytes).encoded)
             if client?.hasRoom == false { channel.pauseReading(true) }
         } catch {
             report(.lost("\(error)"))

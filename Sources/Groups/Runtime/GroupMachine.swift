@@ -39,39 +39,14 @@ extension GroupMachine {
     public var persistence: (any GroupPersistence)? { nil }
 }
 
-/// A checkpoint somewhere in the store.
-public struct CheckpointReference: Sendable, Hashable, Codable, CustomStringConvertible {
-    /// The store's stream, for example `group/web`.
-    public var stream: String
-    /// The checkpoint's number in it.
-    public var number: UInt64
-
-    /// Names a checkpoint.
-    public init(stream: String, number: UInt64) {
-        self.stream = stream
-        self.number = number
-    }
-
-    /// Reads `STREAM@NUMBER`; nil for anything else.
-    public init?(parsing text: String) {
-        guard let mark = text.lastIndex(of: "@"), let number = UInt64(text[text.index(after: mark)...]), mark > text.startIndex else {
-            return nil
-        }
-        self.init(stream: String(text[..<mark]), number: number)
-    }
-
-    /// `STREAM@NUMBER`.
-    public var description: String { "\(stream)@\(number)" }
-}
-
 /// The machine a group needs.
 public struct GroupMachineSpecification: ~Copyable, Sendable {
     /// A disk of the group.
     public enum Disk: Sendable, Hashable {
         /// A file on the host, as it is.
         case file(path: String, readOnly: Bool)
-        /// The copy-on-write volume of the store with a number; what is written between checkpoints goes to a file.
-        case volume(map: UInt16, importedFrom: String?, scratchPath: String, readOnly: Bool)
+        /// A copy-on-write volume that belongs to the checkpoints, by its map; it begins as a file (nil: the image's root disk).
+        case volume(map: UInt16, importedFrom: String?, readOnly: Bool)
     }
 
     /// What the user asked for.
@@ -83,7 +58,7 @@ public struct GroupMachineSpecification: ~Copyable, Sendable {
     /// Where the store's index and other things shared by its users lie.
     public let storeRuntimePath: String
     /// The checkpoint to go on from; nil: the guest boots.
-    public let origin: CheckpointReference?
+    public let origin: CheckpointAddress?
     /// The kernel's directory: `vmlinux` and `modules`.
     public let kernelPath: String
     /// The disks in order: vda, vdb, and so on.

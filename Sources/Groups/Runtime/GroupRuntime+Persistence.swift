@@ -62,7 +62,7 @@ extension GroupRuntime {
             try persistence.detach(try BackendKind(parsing: request.parameters["backend"] ?? ""))
             noteBackends(persistence)
         case ("POST", "/v1/period"):
-            try persistenceOfRunning().setPeriod(try CheckpointPeriod(parsing: request.parameters["period"] ?? ""))
+            try persistenceOfRunning().setPeriod(try PersistencePeriod(parsing: request.parameters["period"] ?? ""))
         case ("POST", "/v1/rollback"): try rollback(request)
         default: return nil
         }
@@ -91,7 +91,7 @@ extension GroupRuntime {
     /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.
     private func rollback(_ request: HTTPRequest) throws {
         let persistence = try persistenceOfRunning()
-        let selector = try CheckpointSelector(parsing: request.parameters["to"] ?? "latest")
+        let selector = try CheckpointChoice(parsing: request.parameters["to"] ?? "latest")
         try forgetAgent()
         // Whether it was put back or, after an error, goes on as it was: the program must be connected again.
         let former = context

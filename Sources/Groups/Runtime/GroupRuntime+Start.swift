@@ -27,15 +27,13 @@ extension GroupRuntime {
 
     /// The disks: the image's root, then the volumes, which are the store's for a group that is persisted.
     private var disks: [GroupMachineSpecification.Disk] {
-        let root = GroupMachineSpecification.Disk.volume(
-            map: 1, importedFrom: nil, scratchPath: directory.scratchPath(map: 1), readOnly: false)
+        let root = GroupMachineSpecification.Disk.volume(map: 1, importedFrom: nil, readOnly: false)
         let isPersisted = configuration.persistence != nil
         return [root]
             + configuration.volumes.enumerated().map { index, volume in
                 let map = UInt16(truncatingIfNeeded: index + 2)
                 return isPersisted
-                    ? .volume(
-                        map: map, importedFrom: volume.file, scratchPath: directory.scratchPath(map: map), readOnly: volume.readOnly)
+                    ? .volume(map: map, importedFrom: volume.file, readOnly: volume.readOnly)
                     : .file(path: volume.file, readOnly: volume.readOnly)
             }
     }

@@ -10,7 +10,7 @@ public final class GroupRuntime: Sendable {
     public typealias MachineMaker = @Sendable (consuming GroupMachineSpecification) throws -> any GroupMachine
 
     /// Reads what was kept beside the machine's state in a checkpoint.
-    public typealias ContextReader = @Sendable (CheckpointReference) throws -> GroupContext
+    public typealias ContextReader = @Sendable (CheckpointAddress) throws -> GroupContext
 
     /// What the runtime waits for.
     enum Event: Sendable {
@@ -26,7 +26,7 @@ public final class GroupRuntime: Sendable {
     let configuration: GroupConfiguration
     let makeMachine: MachineMaker
     /// The checkpoint to go on from; nil: the guest boots.
-    let origin: CheckpointReference?
+    let origin: CheckpointAddress?
     let usesNetworkNamespace: Bool
     let terminationSignals: SharedDescriptor?
     let readContext: ContextReader
@@ -45,7 +45,7 @@ public final class GroupRuntime: Sendable {
     ///   - terminationSignals: a descriptor that reports signals which ask the process, and so the group, to end.
     /// - Throws: `GroupError` when the group's files are damaged.
     public init(
-        _ name: GroupName, in data: DataDirectory, restoring origin: CheckpointReference? = nil, usesNetworkNamespace: Bool = true,
+        _ name: GroupName, in data: DataDirectory, restoring origin: CheckpointAddress? = nil, usesNetworkNamespace: Bool = true,
         terminationSignals: SharedDescriptor? = nil, readContext: @escaping ContextReader = GroupRuntime.refuseContext,
         makeMachine: @escaping MachineMaker
     ) throws(GroupError) {
@@ -80,6 +80,13 @@ public final class GroupRuntime: Sendable {
             let tap = try openNetwork(like: restored)
             let loop = try EventLoop(name: "engine")
             let application = try makeSession(on: loop)
+            if let restored {
+                application.outputBytes.store(restored.outputBytes, ordering: .relaxed)
+                update { status in
+                    status.session = restored.session
+                    status.kernelRelease = restored.kernelRelease
+                }
+            }
             try obeySignals(on: loop)
             session = (application, loop)
             live.withLock { $0 = (application, loop) }
@@ -116,7 +123,7 @@ public final class GroupRuntime: Sendable {
     }
 
     /// What a runtime without a store says.
-    public static func refuseContext(_ reference: CheckpointReference) throws -> GroupContext {
+    public static func refuseContext(_ reference: CheckpointAddress) throws -> GroupContext {
         throw GroupError(.host, "There is no store to read \(reference) from")
     }
 

@@ -14,7 +14,7 @@ public enum VMMLauncher {
     ///
     /// - Throws: `GroupError` (`.host`) when the process cannot be started.
     public static func start(
-        _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointReference? = nil,
+        _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointAddress? = nil,
         program: String = "/proc/self/exe"
     ) throws(GroupError) -> SharedDescriptor {
         do throws(SystemError) {

@@ -29,8 +29,6 @@ public struct GroupDirectory: Sendable, Hashable {
     public var engineLogPath: String { "\(path)/engine.log" }
     /// The guest's console.
     public var consolePath: String { "\(path)/console.log" }
-    /// What the guest wrote to a disk since the last checkpoint, or, without checkpoints, since it was made.
-    public func scratchPath(map: UInt16) -> String { "\(path)/disk\(map).scratch" }
     /// The stream of the store that holds the group's history.
     public var streamName: String { GroupDirectory.streamName(name) }
     /// The stream of the store that holds a group's history.

@@ -50,7 +50,7 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     /// The session of the program in the guest: its process number there.
     public var session: Int32?
     /// The checkpoint the machine went on from, for one that did not boot.
-    public var restoredFrom: CheckpointReference?
+    public var restoredFrom: CheckpointAddress?
     /// How often the group was resumed or rolled back.
     public var restoreCount: Int?
     /// Where its checkpoints go now; nil for a group that is not persisted.

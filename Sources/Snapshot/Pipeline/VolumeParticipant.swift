@@ -8,11 +8,16 @@ public final class VolumeParticipant: EpochParticipant {
     /// The volume.
     public let volume: CheckpointedVolume
 
+    private let streamsBase: Bool
+
     /// Makes disk number `map`, counted from one, a part of the checkpoints.
-    public init(_ volume: CheckpointedVolume, map: Int) {
+    ///
+    /// - Parameter streamsBase: false when a backend that has nothing of the group yet has what the volume began with.
+    public init(_ volume: CheckpointedVolume, map: Int, streamsBase: Bool = true) {
         precondition(map > PageKey.memory && map < PageKey.mapsMax)
         self.volume = volume
         self.map = map
+        self.streamsBase = streamsBase
     }
 
     /// Fixes the contents.
@@ -29,6 +34,9 @@ public final class VolumeParticipant: EpochParticipant {
     ///
     /// - Throws: `SystemError`, or what the sink throws.
     public func stream(from position: Int, into sink: any PageSink) throws -> Int? {
-        try volume.stream(from: position, count: VolumeParticipant.pieceBlocks) { block, fill in try sink.add(page: block, fill) }
+        let count = VolumeParticipant.pieceBlocks
+        // Looking at blocks that are as in the base costs nothing, so the pieces may be larger.
+        guard streamsBase else { return try volume.streamWritten(from: position, count: 64 * count) { try sink.add(page: $0, $1) } }
+        return try volume.stream(from: position, count: count) { try sink.add(page: $0, $1) }
     }
 }

@@ -155,4 +155,25 @@ public final class CheckpointedVolume: BlockBackend, @unchecked Sendable {
         }
         return block < blockCount ? block : nil
     }
+
+    /// Hands over, from a position on, blocks that are not as in the base any more, as they are now; zeros, too.
+    ///
+    /// - Returns: where to go on; nil at the end.
+    /// - Throws: what `body` or the disk throws.
+    public func streamWritten(
+        from position: Int, count: Int, _ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void
+    ) throws -> Int? {
+        var block = max(position, 0)
+        let end = min(blockCount, block + max(count, 1))
+        while block < end {
+            let current = block
+            if locked({ blocks.place(current) != .base }) {
+                try body(current) { target in
+                    try locked { () throws(SystemError) in try readBlock(current, into: target) }
+                }
+            }
+            block += 1
+        }
+        return block < blockCount ? block : nil
+    }
 }

@@ -1,6 +1,6 @@
 /// An epoch that is being filled.
 struct OpenEpoch {
-    let number: UInt64
+    var number: UInt64
     /// What has changed, in the order in which it was given; a later entry of a key counts.
     var entries: [TreeEntry] = []
     var statistics = EpochStatistics()

@@ -47,6 +47,12 @@ public final class StreamWriter: @unchecked Sendable {
     /// - Throws: `StoreError`.
     public func begin(_ number: UInt64) throws(StoreError) { try locked { core throws(StoreError) in try core.begin(number) } }
 
+    /// Gives the open epoch its number, for one that took pages before the number was known.
+    ///
+    /// - Parameter number: greater than `lastNumber`.
+    /// - Throws: `StoreError`.
+    public func renumber(_ number: UInt64) throws(StoreError) { try locked { core throws(StoreError) in try core.renumber(number) } }
+
     /// Takes changed pages into the open epoch: zero, unchanged and known ones cost nothing on the disk.
     ///
     /// Of a page given twice in an epoch the later counts.
@@ -106,6 +112,14 @@ public final class StreamWriter: @unchecked Sendable {
     /// - Throws: `StoreError` while an epoch is open, or when the checkpoint is not in the history any more.
     public func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try locked { core throws(StoreError) in try core.rebase(on: checkpoint) }
+    }
+
+    /// The checkpoint that the next epoch continues; nil for a stream without any.
+    ///
+    /// - Throws: `StoreError`.
+    public func current(in store: Store) throws(StoreError) -> CheckpointReader? {
+        let parent = lock.withLock { _ in core.parent }
+        return parent.number == 0 ? nil : try store.checkpoint(parent)
     }
 
     // MARK: history

@@ -93,6 +93,16 @@ final class WriterCore {
         layout.beginEpoch()
     }
 
+    /// Gives the open epoch another number.
+    func renumber(_ number: UInt64) throws(StoreError) {
+        try checkUsable()
+        guard epoch != nil, number > lastNumber else {
+            let reason = epoch == nil ? "none is open" : "\(record.name) has epoch \(lastNumber) already"
+            throw .invalid(what: "epoch \(number)", reason: reason)
+        }
+        epoch?.number = number
+    }
+
     /// Throws the open epoch away.
     func abandon() {
         guard let epoch else { return }

@@ -9,6 +9,7 @@ struct VMMCommand: ParsableCommand {
         commandName: "vmm", abstract: "The VMM process of a group.", shouldDisplay: false)
 
     @Option(help: "The group's name.") var group: String
+    @Option(help: "The checkpoint to go on from, as STREAM@NUMBER.") var restore: String?
 
     func run() throws {
         let data = CommandContext.data
@@ -24,8 +25,18 @@ struct VMMCommand: ParsableCommand {
         let signals = [SIGTERM, SIGINT, SIGHUP]
         let number = try systemCall("receive", "signals") { clinux_signal_descriptor(signals, Int32(signals.count)) }
         let termination = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
-        let runtime = try GroupRuntime(name, in: data, terminationSignals: termination, makeMachine: VirtualMachineMaker.make)
+        let configuration = try GroupDirectory(name: name, in: data).configuration()
+        let storePath = configuration.storePath ?? data.storePath
+        let origin = restore.flatMap { CheckpointAddress(parsing: $0) }
+        guard restore == nil || origin != nil else { throw GroupError(.invalidValue, "--restore takes STREAM@NUMBER") }
+        let runtime = try GroupRuntime(
+            name, in: data, restoring: origin, terminationSignals: termination,
+            readContext: { try VirtualMachineMaker.context($0, storePath: storePath) }, makeMachine: VirtualMachineMaker.make)
         let code = runtime.run(lock: GroupLock(adopting: lock), client: SharedDescriptor(client))
+        // The group's files are gone; so must be its history.
+        if configuration.removeWhenEnded {
+            try? StoreAccess.openIfPresent(storePath)?.removeStream(GroupDirectory.streamName(name))
+        }
         // The end of the process is the end of everything in it: no thread needs to be waited for.
         _exit(code)
     }

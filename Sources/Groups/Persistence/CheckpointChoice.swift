@@ -2,7 +2,7 @@
 ///
 /// A time is RFC 3339 in UTC (`2026-01-31T12:00:00Z`) or an age (`-90s`, `-5m`, `-2h`, `-1d`); it means the last checkpoint
 /// that is not younger.
-public enum CheckpointSelector: Hashable, Sendable, CustomStringConvertible {
+public enum CheckpointChoice: Hashable, Sendable, CustomStringConvertible {
     /// The newest durable one.
     case latest
     /// By number.
@@ -19,13 +19,13 @@ public enum CheckpointSelector: Hashable, Sendable, CustomStringConvertible {
         if text.isEmpty || text == "latest" {
             self = .latest
         } else if text.allSatisfy({ $0.isASCII && $0.isNumber }) {
-            guard let number = UInt64(text) else { throw CheckpointSelector.refusal(text) }
+            guard let number = UInt64(text) else { throw CheckpointChoice.refusal(text) }
             self = .number(number)
         } else if text.hasPrefix("-") {
-            guard let age = CheckpointSelector.seconds(of: text.dropFirst()) else { throw CheckpointSelector.refusal(text) }
+            guard let age = CheckpointChoice.seconds(of: text.dropFirst()) else { throw CheckpointChoice.refusal(text) }
             self = .time(now - age * 1_000_000_000)
         } else if text.contains("T"), text.contains(":") {
-            guard let time = Timestamp.nanoseconds(of: text) else { throw CheckpointSelector.refusal(text) }
+            guard let time = Timestamp.nanoseconds(of: text) else { throw CheckpointChoice.refusal(text) }
             self = .time(time)
         } else {
             self = .name(try CheckpointName(text).text)

@@ -1,9 +1,9 @@
 /// How often a group is checkpointed, as people write it: `10ms`, `0.5s`, `100/s`, or `off` for checkpoints by hand alone.
-public struct CheckpointPeriod: Hashable, Sendable, Codable, CustomStringConvertible {
+public struct PersistencePeriod: Hashable, Sendable, Codable, CustomStringConvertible {
     /// The paper's hundred a second (section 3.1).
-    public static let standard = CheckpointPeriod(microseconds: 10_000)
+    public static let standard = PersistencePeriod(microseconds: 10_000)
     /// Only when asked.
-    public static let manual = CheckpointPeriod(microseconds: nil)
+    public static let manual = PersistencePeriod(microseconds: nil)
     /// Shorter periods leave the guest no time to run.
     public static let microsecondsMin = 1000
     /// A day.
@@ -23,8 +23,8 @@ public struct CheckpointPeriod: Hashable, Sendable, Codable, CustomStringConvert
             self = .manual
             return
         }
-        guard let value = CheckpointPeriod.microseconds(of: text),
-            (Double(CheckpointPeriod.microsecondsMin)...Double(CheckpointPeriod.microsecondsMax)).contains(value)
+        guard let value = PersistencePeriod.microseconds(of: text),
+            (Double(PersistencePeriod.microsecondsMin)...Double(PersistencePeriod.microsecondsMax)).contains(value)
         else {
             throw GroupError(
                 .invalidValue, "Invalid period \"\(text.prefix(40))\"",

@@ -1,0 +1,145 @@
+internal import AuroraVMM
+public import Store
+import Synchronization
+
+/// The backend that makes a group's epochs durable: one stream of the store.
+///
+/// `@unchecked Sendable`: the pipeline calls it from one thread; counters are under a lock.
+public final class StoreBackend: Backend, @unchecked Sendable {
+    /// What the backend has done since it was made.
+    public struct Counters: Hashable, Sendable {
+        /// Bytes written to the disk, all included.
+        public var writtenBytes: UInt64 = 0
+        /// Pages that were given.
+        public var offeredPages: UInt64 = 0
+        /// Of those, pages that had to be stored.
+        public var newPages: UInt64 = 0
+    }
+
+    /// What a backend needs of its group.
+    public struct Environment: Sendable {
+        /// What is kept beside the machine's state in a checkpoint: called after the stop, with the epoch.
+        public var envelope: @Sendable (EpochNumber, _ machine: [UInt8]) throws -> [UInt8]
+        /// Makes room when the store is full; false when there is none to be made.
+        public var makeRoom: @Sendable () -> Bool
+
+        /// Describes a group.
+        public init(
+            envelope: @escaping @Sendable (EpochNumber, _ machine: [UInt8]) throws -> [UInt8],
+            makeRoom: @escaping @Sendable () -> Bool = { false }
+        ) {
+            self.envelope = envelope
+            self.makeRoom = makeRoom
+        }
+    }
+
+    /// Its name in a pipeline.
+    public static let name = "store"
+    /// Its name.
+    public var name: String { StoreBackend.name }
+    /// Pages handed to the store at once.
+    private static let batchPages = 1024
+
+    private let writer: StreamWriter
+    private let environment: Environment
+    private var isOpen = false
+    private let state = Mutex(Counters())
+
+    /// Takes over a stream's writer.
+    public init(_ writer: StreamWriter, _ environment: Environment) {
+        self.writer = writer
+        self.environment = environment
+    }
+
+    /// What it has done.
+    public var counters: Counters { state.withLock { $0 } }
+
+    /// Writes pages ahead of their epoch.
+    public func stage(_ pages: PageSet) throws(BackendError) {
+        // The epoch's number is known when it is closed.
+        try guarded { () throws(StoreError) in
+            try open(writer.lastNumber + 1)
+            try add(pages, retained: false)
+        }
+    }
+
+    /// Writes an epoch; it is durable after `flush`.
+    public func write(_ epoch: Epoch, after previous: EpochNumber?) throws(BackendError) {
+        let bytes: [UInt8]
+        do { bytes = try environment.envelope(epoch.number, try epoch.encodedState()) } catch {
+            abandon()
+            throw BackendError(backend: name, reason: "\(error)")
+        }
+        let figures = CheckpointFigures(epoch.statistics, previous: previous)
+        try guarded { () throws(StoreError) in
+            try open(epoch.number.rawValue)
+            try add(epoch.pages, retained: true)
+            let closed = try close(epoch, bytes, figures)
+            isOpen = false
+            state.withLock { counters in
+                counters.writtenBytes &+= closed.writtenBytes
+                counters.offeredPages &+= closed.offeredPages
+                counters.newPages &+= closed.newPages
+            }
+        }
+    }
+
+    /// Makes what was written durable.
+    public func flush() throws(BackendError) {
+        try guarded { () throws(StoreError) in try writer.flush() }
+    }
+
+    /// Ends the writing in good order, when the pipeline uses the backend no more.
+    public func finish() throws(BackendError) {
+        try guarded { () throws(StoreError) in try writer.finish() }
+    }
+
+    // MARK: - Parts
+
+    private func open(_ number: UInt64) throws(StoreError) {
+        if isOpen { return try writer.renumber(number) }
+        try writer.begin(number)
+        isOpen = true
+    }
+
+    private func add(_ pages: PageSet, retained: Bool) throws(StoreError) {
+        var inputs: [PageInput] = []
+        inputs.reserveCapacity(min(pages.count, StoreBackend.batchPages))
+        for index in 0..<pages.count {
+            pages.withBytes(at: index) { bytes in
+                inputs.append(PageInput(key: Store::PageKey(rawValue: pages[index].rawValue), bytes: bytes.baseAddress))
+            }
+            if inputs.count == StoreBackend.batchPages || index == pages.count - 1 {
+                try writer.add(inputs, retained: retained)
+                inputs.removeAll(keepingCapacity: true)
+            }
+        }
+    }
+
+    private func close(_ epoch: Epoch, _ bytes: [UInt8], _ figures: CheckpointFigures) throws(StoreError) -> Store::EpochStatistics {
+        while true {
+            let result: Result<Store::EpochStatistics, StoreError> = bytes.withUnsafeBytes { state in
+                do throws(StoreError) {
+                    let closed = try writer.close(
+                        state: state, name: epoch.name ?? "", time: UInt64(clamping: epoch.wallClock), statistics: figures.encoded)
+                    return .success(closed.statistics)
+                } catch { return .failure(error) }
+            }
+            // A full store keeps the epoch: it is closed again when there is room.
+            if case .failure(.full) = result, environment.makeRoom() { continue }
+            return try result.get()
+        }
+    }
+
+    private func abandon() {
+        if isOpen { writer.abandon() }
+        isOpen = false
+    }
+
+    private func guarded(_ body: () throws(StoreError) -> Void) throws(BackendError) {
+        do throws(StoreError) { try body() } catch {
+            abandon()
+            throw BackendError(backend: name, reason: "\(error)")
+        }
+    }
+}

@@ -1,0 +1,46 @@
+import ArgumentParser
+import Groups
+
+/// `aurora persist`: as `run`, with checkpoints from the moment the program runs.
+struct PersistCommand: EngineCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "persist", abstract: "Run a program in a new group that is checkpointed while it runs.",
+        usage: "aurora persist [OPTIONS] -- COMMAND [ARGUMENT ...]",
+        discussion: """
+            Memory, processor, devices and disks are checkpointed together. After a crash of the group's process or of the host the \
+            group goes on with: aurora restore NAME. A file given with --volume is copied into the store when the group is made; \
+            the file itself is not written.
+
+            \(GroupOptions.exitCodes)
+            """)
+
+    @Option(help: "Time between checkpoints (10ms, 1s) or their rate (100/s); off: only by aurora checkpoint.")
+    var period = "\(PersistencePeriod.standard)"
+
+    @Option(help: "History to keep: standard, all, or the number of the latest checkpoints. Named ones are always kept.")
+    var history = "\(HistoryRule.standard)"
+
+    @Option(name: .customLong("backend"), parsing: .singleValue, help: "Where checkpoints go: store or memory. May be repeated.")
+    var backends: [String] = []
+
+    @OptionGroup var options: GroupOptions
+
+    func validate() throws {
+        try CommandContext.validate { () throws(GroupError) in _ = try settings() }
+    }
+
+    func run() throws { try GroupStarter.start(try options.wanted(try settings()), options) }
+
+    private func settings() throws(GroupError) -> PersistenceSettings {
+        var settings = PersistenceSettings()
+        settings.period = try PersistencePeriod(parsing: period)
+        settings.history = try HistoryRule(parsing: history)
+        var kinds: [BackendKind] = []
+        for backend in backends {
+            let kind = try BackendKind(parsing: backend)
+            if !kinds.contains(kind) { kinds.append(kind) }
+        }
+        if !kinds.isEmpty { settings.backends = kinds }
+        return settings
+    }
+}

@@ -1,0 +1,76 @@
+import AgentProtocol
+import ArgumentParser
+import FoundationEssentials
+import Groups
+import Images
+import Linux
+
+/// What a new group is made of: shared by `run` and `persist`.
+struct GroupOptions: ParsableArguments {
+    static let exitCodes = """
+        The exit code is the program's: 128 and the signal's number when a signal ended it, 127 when the command was not \
+        found, 126 when it cannot be executed, 125 when Aurora failed.
+        """
+
+    @Option(help: "The image whose root file system the program sees; the group's writes stay its own.")
+    var image = "base"
+
+    @Option(help: "The group's name; made up when absent.")
+    var name: String?
+
+    @Option(name: [.customShort("m", allowingJoined: true), .long], help: "Memory, for example 256M or 8G.")
+    var memory = MemorySize.format(MemorySize.groupBytesDefault)
+
+    @Option(
+        name: [.customShort("p"), .customLong("publish")], parsing: .singleValue,
+        help: "Publish a TCP port: HOST:GUEST or ADDRESS:HOST:GUEST; on \(PortMapping.defaultHostAddress) unless an address is given.")
+    var ports: [String] = []
+
+    @Option(name: [.customShort("v"), .customLong("volume")], parsing: .singleValue, help: "Mount an ext4 disk file: FILE[:PATH[:ro]].")
+    var volumes: [String] = []
+
+    @Flag(name: .shortAndLong, help: "Leave the program running and print the group's name.")
+    var detach = false
+
+    @Flag(name: .customLong("rm"), help: "Remove the group when the program ends.")
+    var remove = false
+
+    @Option(help: "Seconds the guest may take to start.")
+    var startTimeout = GroupConfiguration.startTimeoutSecondsDefault
+
+    @OptionGroup var process: ProcessOptions
+
+    @Option(help: "The store: a file or a block device; $AURORA_STORE or the data directory's own when absent.")
+    var store: String?
+
+    @Argument(parsing: .postTerminator, help: "The program and its arguments.")
+    var command: [String] = []
+
+    func validate() throws {
+        guard !command.isEmpty else { throw ValidationError("No command: write aurora run [OPTIONS] -- COMMAND [ARGUMENT ...]") }
+        guard (1...3600).contains(startTimeout) else { throw ValidationError("--start-timeout must be 1 to 3600 seconds.") }
+        do { _ = try wanted() } catch let error as GroupError { throw ValidationError(error.description) }
+    }
+
+    /// The group as the options describe it.
+    func wanted(_ persistence: PersistenceSettings? = nil) throws -> GroupConfiguration {
+        var wanted = GroupConfiguration(
+            name: try GroupName(name ?? "unnamed"), image: image, memoryBytes: try MemorySize.parseGroupMemory(memory), command: command)
+        wanted.environment = process.variables
+        wanted.directory = process.directory
+        wanted.user = process.user
+        wanted.terminal = process.terminal
+        wanted.wantsInput = process.interactive
+        wanted.ports = try ports.map { try PortMapping(parsing: $0) }
+        let here = FileManager.default.currentDirectoryPath
+        wanted.volumes = try volumes.map { try VolumeMapping(parsing: $0, currentDirectory: here) }
+        wanted.removeWhenEnded = remove
+        wanted.startTimeoutSeconds = startTimeout
+        wanted.persistence = persistence
+        wanted.storePath = store.map { $0.hasPrefix("/") ? $0 : "\(here)/\($0)" }
+        guard wanted.volumes.count <= VolumeMapping.countMax else {
+            throw GroupError(.invalidValue, "\(wanted.volumes.count) volumes are more than the \(VolumeMapping.countMax) a group can have")
+        }
+        return wanted
+    }
+}

@@ -1,0 +1,65 @@
+import AgentProtocol
+import FoundationEssentials
+import Groups
+import Images
+import Linux
+
+/// From a configuration to a running group: what `run`, `persist`, `restore` and `clone` share.
+enum GroupStarter {
+    /// Makes a group and runs its program, in the foreground unless detached.
+    static func start(_ wanted: GroupConfiguration, _ options: GroupOptions) throws {
+        try checkFiles(wanted)
+        if wanted.persistence?.backends.contains(.store) ?? false { try prepareStore(wanted, isNamed: options.name != nil) }
+        let groups = CommandContext.store
+        let created = options.name == nil ? try groups.createWithGeneratedName(wanted) : try groups.create(wanted)
+        let directory = created.directory
+        let socket = try VMMLauncher.start(directory, lock: created.takeLock())
+        let outcome = try StdioClient(
+            socket,
+            StdioClient.Options(
+                forwardsInput: options.process.forwardsInput && !options.detach, terminal: options.process.terminal,
+                detachesOnceStarted: options.detach), onStarted: { tellWarnings(directory) }
+        ).run()
+        if options.detach, case .detached = outcome { return print(directory.name) }
+        if case .failed = outcome { forgetIfNothingRan(directory) }
+        try outcome.finish(lost: "The VMM process of group \(directory.name) was killed, or failed; see \(directory.engineLogPath)")
+    }
+
+    /// Makes the store at first use and copies the image into it, so that the group's first checkpoint need not wait for that.
+    static func prepareStore(_ wanted: GroupConfiguration, isNamed: Bool) throws {
+        let access = try StoreAccess.openOrCreate(wanted.storePath ?? CommandContext.data.storePath)
+        if isNamed, try access.hasStream(GroupDirectory.streamName(wanted.name)) {
+            throw GroupError(
+                .nameTaken, "The store has a history of a group \(wanted.name)",
+                remedy: "Resume it with: aurora restore \(wanted.name). Remove it with: aurora rm --force \(wanted.name)")
+        }
+        let image = try ImageCommand.images.open(try ImageName(wanted.image))
+        let isWatched = Terminal.isTerminal(2)
+        _ = try ImageImport(access: access, image: image) { done, total in
+            guard isWatched else { return }
+            Terminal.writeError("\raurora: copying image \(image.name) into the store: \(done * 100 / max(1, total))%\u{1B}[K")
+        }.ensure()
+        if isWatched { Terminal.writeError("\r\u{1B}[K") }
+    }
+
+    /// Finds out what is missing before anything is made.
+    private static func checkFiles(_ wanted: GroupConfiguration) throws {
+        _ = try ImageCommand.images.open(try ImageName(wanted.image))
+        _ = try ImageCommand.kernels.current()
+        for volume in wanted.volumes where !FileManager.default.isReadableFile(atPath: volume.file) {
+            throw GroupError(
+                .host, "Cannot open volume \(volume.file): it does not exist or is not readable",
+                remedy: "Make one with: truncate -s 1G FILE && mkfs.ext4 FILE")
+        }
+    }
+
+    static func tellWarnings(_ directory: GroupDirectory) {
+        for warning in (try? directory.status())?.warnings ?? [] { Terminal.writeError("warning: \(warning)\n") }
+    }
+
+    /// A group whose machine never started holds nothing to look at, and its name should be free for the next try.
+    static func forgetIfNothingRan(_ directory: GroupDirectory) {
+        guard let status = try? directory.status(), status.state == .failed, status.mode == nil else { return }
+        try? CommandContext.store.remove(directory.name)
+    }
+}

@@ -1,0 +1,27 @@
+import ArgumentParser
+import FoundationEssentials
+import Groups
+
+/// Which store a command is about.
+struct StoreOptions: ParsableArguments {
+    @Option(name: .customLong("store"), help: "The store: a file or a block device; the group's, $AURORA_STORE or the data directory's.")
+    var path: String?
+
+    /// The store of a group, for reading; where the group does not say otherwise, the usual one.
+    func open(for name: GroupName) throws -> StoreAccess {
+        let own = (try? CommandContext.store.find(name)).flatMap { try? $0.configuration() }?.storePath
+        return try StoreAccess.open(try absolutePath ?? own ?? CommandContext.data.storePath)
+    }
+
+    /// The store that is meant when no group is.
+    func open() throws -> StoreAccess { try StoreAccess.open(try absolutePath ?? CommandContext.data.storePath) }
+
+    /// The path that was given.
+    var absolutePath: String? {
+        get throws {
+            guard let path else { return nil }
+            guard !path.isEmpty else { throw ValidationError("--store needs a path.") }
+            return path.hasPrefix("/") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import AuroraVMM
+import Groups
+import Linux
+import Snapshot
+import Store
+import Synchronization
+
+/// A machine as a group's runtime sees it, with its checkpoints.
+///
+/// As long as there is a pipeline the machine is paused and resumed through it, because every checkpoint pauses it, too.
+final class GroupMachineOfStore: GroupMachine {
+    /// What it needs of its group.
+    struct Environment: Sendable {
+        let configuration: GroupConfiguration
+        /// The stream of the group's history.
+        let streamName: String
+        let storePath: String
+        /// The host's side of the group as it is now.
+        let context: @Sendable () -> GroupContext?
+        let warn: @Sendable (String) -> Void
+    }
+
+    let machine: Machine
+    let disks: MachineDisks
+    let environment: Environment
+    /// The checkpoint it went on from.
+    let origin: CheckpointReader?
+    let contexts: ContextKeeper
+    let state = Mutex(State())
+    /// Attaching, detaching, rolling back and naming: one at a time.
+    let order = Mutex(())
+
+    struct State {
+        var pipeline: EpochPipeline?
+        var history: StoreHistory?
+        var memory: MemoryBackend?
+        var period: PersistencePeriod
+        var hasBegun = false
+
+        init() { period = .standard }
+    }
+
+    init(_ machine: Machine, _ disks: MachineDisks, _ environment: Environment, origin: CheckpointReader?) {
+        self.machine = machine
+        self.disks = disks
+        self.environment = environment
+        self.origin = origin
+        contexts = ContextKeeper(environment.context, diskBytes: disks.byteCounts)
+        state.withLock { $0.period = environment.configuration.persistence?.period ?? .standard }
+    }
+
+    var modeName: String { machine.mode.rawValue }
+    var consoleTail: String { machine.console.tail }
+    var persistence: (any GroupPersistence)? { self }
+
+    func start() throws {
+        // Writes of a restored guest must be known from its first instruction on.
+        if origin != nil { try attachOrigin() }
+        machine.resume()
+    }
+
+    func pause() {
+        if let pipeline = state.withLock({ $0.pipeline }) {
+            pipeline.setCheckpointsPaused(true)
+            pipeline.pauseGuest()
+        } else {
+            machine.pause()
+        }
+    }
+
+    func resume() {
+        guard let pipeline = state.withLock({ $0.pipeline }) else { return machine.resume() }
+        pipeline.resumeGuest()
+        let isManual = state.withLock { $0.period.microseconds == nil || !$0.hasBegun }
+        pipeline.setCheckpointsPaused(isManual)
+    }
+
+    func stop() {
+        let (pipeline, history) = state.withLock { state in
+            defer { (state.pipeline, state.history) = (nil, nil) }
+            return (state.pipeline, state.history)
+        }
+        machine.stop()
+        pipeline?.stop()
+        history?.finish()
+    }
+
+    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) {
+        let machine = machine
+        Task.detached { report(GroupMachineOfStore.outcome(await machine.waitUntilEnded())) }
+    }
+
+    private static func outcome(_ end: MachineEnd) -> MachineOutcome {
+        switch end {
+        case .powerOff: .powerOff
+        case .reboot: .reboot
+        case .panic(let tail): .panic(reason(in: tail))
+        case .tripleFault: .failed("triple fault")
+        case .failed(let reason): .failed(reason)
+        case .stopped: .stopped
+        }
+    }
+
+    /// The line of a panic that says why.
+    private static func reason(in lines: [String]) -> String {
+        let line = lines.last { $0.contains("Kernel panic") } ?? lines.last ?? "no reason given"
+        return line.firstRange(of: "Kernel panic").map { String(line[$0.lowerBound...]) } ?? line
+    }
+}

@@ -1,0 +1,146 @@
+import CLinux
+import Groups
+import Images
+import Linux
+import Snapshot
+import Store
+import Synchronization
+
+/// The stream of a running group in the store: its writer, its backend, and the collection of what nobody needs.
+final class StoreHistory: Sendable {
+    let access: StoreAccess
+    let writer: StreamWriter
+    let backend: StoreBackend
+    private let collector: SpaceKeeper
+
+    private init(_ access: StoreAccess, _ writer: StreamWriter, _ machine: GroupMachineOfStore) {
+        self.access = access
+        self.writer = writer
+        let contexts = machine.contexts
+        let collector = SpaceKeeper(access, warn: machine.environment.warn)
+        self.collector = collector
+        backend = StoreBackend(
+            writer,
+            StoreBackend.Environment(
+                envelope: { try contexts.envelope($0, machine: $1) }, makeRoom: { collector.makeRoom() }))
+    }
+
+    /// Begins a history with the group's image, or goes on with one from there: memory comes anew.
+    static func begin(_ machine: GroupMachineOfStore) throws -> StoreHistory {
+        let environment = machine.environment
+        let access = try StoreAccess.openOrCreate(environment.storePath)
+        let image = try ImageStore(dataPath: CommandContext.data.path).open(try ImageName(environment.configuration.image))
+        let base = try ImageImport(access: access, image: image, progress: { _, _ in }).ensure()
+        let writer: StreamWriter
+        if try access.hasStream(environment.streamName) {
+            writer = try access.store.writer(for: environment.streamName, options: options(environment))
+            try writer.rebase(on: base)
+        } else {
+            writer = try access.store.createStream(
+                name: environment.streamName, origin: base.reference, time: UInt64(clamping: Timestamp.wallClockNanoseconds()),
+                options: options(environment))
+        }
+        return StoreHistory(access, writer, machine)
+    }
+
+    /// Goes on from a checkpoint: of the group's own history, or of another's that this one then begins with.
+    static func resume(_ machine: GroupMachineOfStore, from origin: CheckpointReader) throws -> StoreHistory {
+        let environment = machine.environment
+        let access = try StoreAccess.open(environment.storePath)
+        guard origin.streamName == environment.streamName else {
+            let writer = try access.store.createStream(
+                name: environment.streamName, origin: origin.reference, time: UInt64(clamping: Timestamp.wallClockNanoseconds()),
+                options: options(environment))
+            return StoreHistory(access, writer, machine)
+        }
+        let writer = try access.store.writer(for: environment.streamName, options: options(environment))
+        if writer.lastNumber != origin.number { try writer.rebase(on: origin) }
+        return StoreHistory(access, writer, machine)
+    }
+
+    /// Goes on with the same writer after the machine was put back to one of its checkpoints.
+    func rolledBack(to reader: CheckpointReader, _ machine: GroupMachineOfStore) throws -> StoreHistory {
+        try writer.rebase(on: reader)
+        return StoreHistory(access, writer, machine)
+    }
+
+    /// Ends the writing; the next opening has nothing to recover.
+    func finish() {
+        do throws(StoreError) { try writer.finish() } catch { EngineMessage.write("Cannot end the history in good order: \(error)") }
+    }
+
+    /// Looks after the space of the store now and then.
+    func maintain() { collector.look(writtenBytes: backend.counters.writtenBytes) }
+
+    private static func options(_ environment: GroupMachineOfStore.Environment) -> WriterOptions {
+        switch environment.configuration.persistence?.history ?? .standard {
+        case .standard: WriterOptions(retention: .standard)
+        case .all: WriterOptions()
+        case .latest(let count): WriterOptions(retention: .last(UInt64(clamping: count)))
+        }
+    }
+}
+
+/// Collects what no checkpoint of the store needs any more, when enough was written or there is no room.
+final class SpaceKeeper: Sendable {
+    /// After so many bytes a collection may pay.
+    private static let collectEveryBytes: UInt64 = 512 << 20
+    /// Tries to make room for one epoch.
+    private static let attemptsMax = 3
+
+    private struct State {
+        var collectedAtBytes: UInt64 = 0
+        var isCollecting = false
+        var failedAttempts = 0
+    }
+    private let access: StoreAccess
+    private let warn: @Sendable (String) -> Void
+    private let state = Mutex(State())
+
+    init(_ access: StoreAccess, warn: @escaping @Sendable (String) -> Void) {
+        self.access = access
+        self.warn = warn
+    }
+
+    /// Begins a collection in the background when enough was written since the last.
+    func look(writtenBytes: UInt64) {
+        let begins = state.withLock { state in
+            guard !state.isCollecting, writtenBytes &- state.collectedAtBytes >= SpaceKeeper.collectEveryBytes else { return false }
+            state.isCollecting = true
+            state.collectedAtBytes = writtenBytes
+            return true
+        }
+        guard begins else { return }
+        let thread: Void? = try? DetachedThread.start("collector") { @Sendable [self] in
+            _ = collect()
+            state.withLock { $0.isCollecting = false }
+        }
+        if thread == nil { state.withLock { $0.isCollecting = false } }
+    }
+
+    /// Frees what can be freed; false when that was nothing.
+    func makeRoom() -> Bool {
+        let mayTry = state.withLock { state in
+            state.failedAttempts += 1
+            return state.failedAttempts <= SpaceKeeper.attemptsMax
+        }
+        guard mayTry else { return false }
+        warn("The store is full; looking for space that no checkpoint needs")
+        guard collect() > 0 else { return false }
+        state.withLock { $0.failedAttempts = 0 }
+        return true
+    }
+
+    /// Blocks that were freed; zero also when another process is at it.
+    private func collect() -> UInt64 {
+        do throws(StoreError) { return try access.store.collect().blocksFreed } catch .busy { return 0 } catch {
+            EngineMessage.write("Cannot collect: \(error)")
+            return 0
+        }
+    }
+}
+
+/// Messages of the VMM process about itself: its standard error is the group's engine.log.
+enum EngineMessage {
+    static func write(_ text: String) { Terminal.writeError("\(Timestamp.now()) \(text)\n") }
+}
