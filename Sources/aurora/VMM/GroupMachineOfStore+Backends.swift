@@ -13,13 +13,13 @@ extension GroupMachineOfStore: GroupPersistence {
 
     func begin() throws {
         let settings = environment.configuration.persistence
-        let (isFirst, pipeline) = state.withLock { state in
-            defer { state.hasBegun = true }
-            return (!state.hasBegun, state.pipeline)
+        // A group that was rolled back begins again, with the backends it has.
+        let isFirst = state.withLock { state in
+            defer { (state.hasBegun, state.hasAttached) = (true, true) }
+            return !state.hasAttached
         }
-        if origin == nil, isFirst { for kind in settings?.backends ?? [] { try attach(kind) } }
-        if origin != nil, isFirst, settings?.backends.contains(.memory) ?? false { try attach(.memory) }
-        applyPeriod(pipeline ?? state.withLock { $0.pipeline })
+        for kind in settings?.backends ?? [] where isFirst && (origin == nil || kind != .store) { try attach(kind) }
+        applyPeriod(state.withLock { $0.pipeline })
     }
 
     private func applyPeriod(_ pipeline: EpochPipeline?) {

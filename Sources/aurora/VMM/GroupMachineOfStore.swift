@@ -35,7 +35,10 @@ final class GroupMachineOfStore: GroupMachine {
         var history: StoreHistory?
         var memory: MemoryBackend?
         var period: PersistencePeriod
+        /// Whether the program runs, so that there is something to go back to.
         var hasBegun = false
+        /// Whether the backends of the configuration were attached.
+        var hasAttached = false
 
         init() { period = .standard }
     }
