@@ -22,6 +22,8 @@ public protocol GroupMachine: Sendable {
     var consoleTail: String { get }
     /// Its checkpoints; nil when the machine cannot have any.
     var persistence: (any GroupPersistence)? { get }
+    /// What it took to go on from a checkpoint, once it has started; nil for a machine that booted.
+    var restoreTimes: GroupRestoreTimes? { get }
     /// Lets the machine run.
     func start() throws
     /// Stops its processors.
@@ -37,6 +39,8 @@ public protocol GroupMachine: Sendable {
 extension GroupMachine {
     /// Nothing, unless a machine says otherwise.
     public var persistence: (any GroupPersistence)? { nil }
+    /// Nothing, unless a machine says otherwise.
+    public var restoreTimes: GroupRestoreTimes? { nil }
 }
 
 /// The machine a group needs.

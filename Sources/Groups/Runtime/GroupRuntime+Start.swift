@@ -23,6 +23,7 @@ extension GroupRuntime {
         let events = events
         machine.whenEnded { events.push(.machineEnded($0)) }
         try machine.start()
+        if let times = machine.restoreTimes { update { $0.restoreTimes = times } }
     }
 
     /// The disks: the image's root, then the volumes, which are the store's for a group that is persisted.

@@ -51,6 +51,8 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     public var session: Int32?
     /// The checkpoint the machine went on from, for one that did not boot.
     public var restoredFrom: CheckpointAddress?
+    /// What that took.
+    public var restoreTimes: GroupRestoreTimes?
     /// How often the group was resumed or rolled back.
     public var restoreCount: Int?
     /// Where its checkpoints go now; nil for a group that is not persisted.

@@ -127,7 +127,9 @@ extension CheckpointSummary {
         let origin = figures.map(\.previous)
         self.init(
             number: entry.number, time: Timestamp.format(nanosecondsSince1970: Int64(clamping: entry.time)),
-            name: entry.name.isEmpty ? nil : entry.name, stopMicroseconds: figures?.stopMicroseconds, pages: Int(clamping: entry.pageCount),
+            name: entry.name.isEmpty ? nil : entry.name, stopMicroseconds: figures?.stopMicroseconds,
+            parts: figures.flatMap { StopParts(nanoseconds: $0.parts) }, pagesInStop: figures.map { Int($0.pagesInStop) },
+            preCopyMicroseconds: figures.map { Int($0.preCopyMicroseconds) }, pages: Int(clamping: entry.pageCount),
             newPages: Int(clamping: entry.newPageCount), writtenBytes: Int(clamping: entry.writtenBytes), isDurable: true,
             origin: figures == nil ? "image" : origin.flatMap { $0 == 0 || $0 + 1 == entry.number || $0 == previous ? nil : "\($0)" })
     }

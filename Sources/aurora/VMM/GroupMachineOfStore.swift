@@ -39,27 +39,34 @@ final class GroupMachineOfStore: GroupMachine {
         var hasBegun = false
         /// Whether the backends of the configuration were attached.
         var hasAttached = false
+        /// What it took to go on from `origin`.
+        var watch: RestoreWatch?
 
         init() { period = .standard }
     }
 
-    init(_ machine: Machine, _ disks: MachineDisks, _ environment: Environment, origin: CheckpointReader?) {
+    init(_ machine: Machine, _ disks: MachineDisks, _ environment: Environment, origin: CheckpointReader?, _ watch: RestoreWatch? = nil) {
         self.machine = machine
         self.disks = disks
         self.environment = environment
         self.origin = origin
         contexts = ContextKeeper(environment.context, diskBytes: disks.byteCounts)
-        state.withLock { $0.period = environment.configuration.persistence?.period ?? .standard }
+        state.withLock {
+            $0.period = environment.configuration.persistence?.period ?? .standard
+            $0.watch = watch
+        }
     }
 
     var modeName: String { machine.mode.rawValue }
     var consoleTail: String { machine.console.tail }
     var persistence: (any GroupPersistence)? { self }
+    var restoreTimes: GroupRestoreTimes? { state.withLock { $0.watch?.times } }
 
     func start() throws {
         // Writes of a restored guest must be known from its first instruction on.
         if origin != nil { try attachOrigin() }
         machine.resume()
+        state.withLock { $0.watch?.resumed() }
     }
 
     func pause() {

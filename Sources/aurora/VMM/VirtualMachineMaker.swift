@@ -31,15 +31,19 @@ enum VirtualMachineMaker {
             configuration.blockDevices = disks.configurations
             return GroupMachineOfStore(try Machine(configuration), disks, environment, origin: nil)
         }
+        var watch = RestoreWatch()
         let access = try StoreAccess.open(specification.storePath)
         let reader = try access.reader(origin)
         let envelope = try access.envelope(reader)
+        let state = try MachineState(encoded: Array(envelope.machine))
+        watch.foundState()
         let disks = try MachineDisks(specification.disks, at: reader, envelope.context, directory: specification.directory.path)
+        watch.madeDisks()
         configuration.blockDevices = disks.configurations
         configuration.tracksWrites = true
-        let state = try MachineState(encoded: Array(envelope.machine))
         let machine = try Machine(configuration, restoring: state, pages: CheckpointPages(reader, map: 0))
-        return GroupMachineOfStore(machine, disks, environment, origin: reader)
+        watch.madeMachine(machine.restoreTimes)
+        return GroupMachineOfStore(machine, disks, environment, origin: reader, watch)
     }
 
     /// What was kept of the host's side in a checkpoint.
