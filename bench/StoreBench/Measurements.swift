@@ -12,9 +12,12 @@ struct Measurements {
     private let pages: UnsafeMutableRawBufferPointer
     private static let size = 4096
 
-    init(directory: String, mebibytes: Int, checkpoints: UInt64) throws {
+    private let json: Bool
+
+    init(directory: String, mebibytes: Int, checkpoints: UInt64, json: Bool) throws {
         pageCount = mebibytes * 256
         self.checkpoints = checkpoints
+        self.json = json
         paths = ["store", "plain"].map { "\(directory)/aurora-bench-\(getpid())-\($0)" }
         disk = try FileDisk.create(paths[0], byteCount: 32 << 30)
         plain = try FileDisk.create(paths[1], byteCount: UInt64(pageCount * Self.size) + 1 << 20)
@@ -28,48 +31,80 @@ struct Measurements {
             for path in paths { unlink(path) }
             pages.deallocate()
         }
-        print("store on \(paths[0]); io_uring: \(disk.ringRefusal ?? "yes"); \(pageCount / 256) MiB")
-        fill(seed: 1)
+        if !json { print("store on \(paths[0]); io_uring: \(disk.ringRefusal ?? "yes"); \(pageCount / 256) MiB") }
         try ingest()
+        try lookUps()
         try commits()
         try scattered()
         try opening()
+        try collection()
     }
 
     // MARK: bulk
 
+    private static let rounds = 3
+
+    private func bulk(_ round: Int) -> String { "bulk-\(round)" }
+
+    /// Plain and store by turns, so that a disk that becomes slower meanwhile does so for both.
     private func ingest() throws {
         let bytes = Double(pageCount * Self.size)
-        let raw = try seconds {
-            var offset = 0
-            while offset < pages.count {
-                let count = min(4 << 20, pages.count - offset)
-                try plain.write([UnsafeRawBufferPointer(rebasing: pages[offset..<offset + count])], at: UInt64(offset))
-                offset += count
-            }
-            try plain.flush()
+        var raw: [Double] = []
+        var fresh: [Double] = []
+        for round in 0..<Self.rounds {
+            fill(seed: UInt64(round) << 50)
+            // A file of its own each time: to overwrite one whose pages are in memory is several times faster.
+            let file = try FileDisk.create("\(paths[1])-\(round)", byteCount: UInt64(pageCount * Self.size))
+            defer { unlink("\(paths[1])-\(round)") }
+            raw.append(bytes / (try seconds { try writePlain(file) }) / 1e9)
+            let writer = try store.createStream(name: bulk(round), time: 1)
+            fresh.append(bytes / (try seconds { try epoch(writer, 1) }) / 1e9)
+            try writer.finish()
         }
-        show("plain sequential write + fdatasync", bytes / raw / 1e9, "GB/s")
-        let writer = try store.createStream(name: "bulk", time: 1)
-        let fresh = try seconds { try epoch(writer, 1) }
-        show("store ingest, new pages", bytes / fresh / 1e9, "GB/s", note: "\(Int(raw / fresh * 100)) % of plain")
+        show(
+            Line(
+                name: "ingest of new pages, durable", unit: "GB/s", samples: fresh, peer: raw, peerName: "sequential write + fdatasync",
+                goal: "T1: >= 0.8", isHigherBetter: true))
+    }
+
+    private func writePlain(_ file: FileDisk) throws {
+        var offset = 0
+        while offset < pages.count {
+            let count = min(4 << 20, pages.count - offset)
+            try file.write([UnsafeRawBufferPointer(rebasing: pages[offset..<offset + count])], at: UInt64(offset))
+            offset += count
+        }
+        try file.flush()
+    }
+
+    /// What the last round wrote is in `pages`.
+    private func lookUps() throws {
+        let name = bulk(Self.rounds - 1)
+        let writer = try store.writer(for: name)
         let again = try seconds { try epoch(writer, 2) }
         show("the same pages again (unchanged)", again / Double(pageCount) * 1e6, "us/page")
         let other = try store.createStream(name: "shared", time: 1)
         let shared = try seconds { try epoch(other, 1) }
-        show("the same pages in another stream (shared)", shared / Double(pageCount) * 1e6, "us/page")
-        var reader = try store.checkpoint(stream: "bulk")
+        show("the same pages in another stream (found and compared)", shared / Double(pageCount) * 1e6, "us/page")
+        let sums = keys(20000).map { key in
+            let first = Int(key.rawValue) * Self.size
+            return Checksum(of: UnsafeRawBufferPointer(rebasing: pages[first..<first + Self.size]))
+        }
+        var found = 0
+        let asking = try seconds { for sum in sums { found += store.hintCount(for: sum) } }
+        show("look-up in the dedup index", asking / Double(sums.count) * 1e6, "us", goal: "T1: <= 1")
+        show("  pages that it knew", Double(found) / Double(sums.count) * 100, "%")
+        var reader = try store.checkpoint(stream: name)
         let cold = try seconds { try look(reader) }
         show("look-up of a page's place, first", cold / 100_000 * 1e6, "us")
-        reader = try store.checkpoint(stream: "bulk")
-        show("look-up of a page's place, again", try seconds { try look(reader) } / 100_000 * 1e6, "us")
+        reader = try store.checkpoint(stream: name)
+        show("look-up of a page's place, again", try seconds { try look(reader) } / 100_000 * 1e6, "us", goal: "T1: <= 1")
         let page = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.size, alignment: Self.size)
         defer { page.deallocate() }
         let reading = try seconds { for key in keys(20000) { try reader.read(key, into: page) } }
         show("page read and checked", reading / 20000 * 1e6, "us")
         try writer.finish()
         try other.finish()
-        try store.removeStream("shared")
     }
 
     private func keys(_ count: Int) -> [PageKey] {
@@ -123,21 +158,18 @@ struct Measurements {
                 })
             closeTimes.append(closing)
         }
-        show("4 KiB plain write + fdatasync, median", median(plainTimes) * 1e6, "us")
-        show("commit of one page, median", median(storeTimes) * 1e6, "us", note: ratio(storeTimes, plainTimes))
-        show("  of that before the flush", median(closeTimes) * 1e6, "us")
+        show(
+            Line(
+                name: "commit of one page, durable", unit: "us", samples: storeTimes.map { $0 * 1e6 }, peer: plainTimes.map { $0 * 1e6 },
+                peerName: "4 KiB write + fdatasync", goal: "D1: <= 1.3"))
+        show(Line(name: "  of that before the flush", unit: "us", samples: closeTimes.map { $0 * 1e6 }))
         try writer.finish()
         try store.removeStream("small")
     }
 
-    private func ratio(_ one: [Double], _ other: [Double]) -> String {
-        let ratio = Int(median(one) / median(other) * 100)
-        return "\(ratio / 100).\(ratio % 100 / 10)\(ratio % 10) x plain"
-    }
-
     /// 500 pages an epoch, at random places of a full map.
     private func scattered() throws {
-        let writer = try store.writer(for: "bulk")
+        let writer = try store.writer(for: bulk(0))
         let epochs = 512
         var pageBytes: UInt64 = 0
         var written: UInt64 = 0
@@ -164,10 +196,10 @@ struct Measurements {
         }
         try writer.flush()
         let dirty = Double(epochs * 500)
-        show("epoch of 500 scattered pages, before its flush, median", median(times) * 1e6, "us")
-        show("  the slowest", (times.max() ?? 0) * 1e6, "us")
-        show("metadata, 8 KiB of state included", Double(written - pageBytes) / dirty, "bytes/dirty page")
-        show("entries merged", Double(merged) / dirty, "/dirty page")
+        show(Line(name: "epoch of 500 scattered pages, before its flush", unit: "us", samples: times.map { $0 * 1e6 }))
+        show("  bytes written a byte of new pages", Double(written) / Double(pageBytes), "x")
+        show("  metadata, 8 KiB of state included", Double(written - pageBytes) / dirty, "bytes/page")
+        show("  entries merged", Double(merged) / dirty, "/page")
         try writer.finish()
     }
 
@@ -189,9 +221,34 @@ struct Measurements {
             show("checkpoint of one page, not flushed", making / Double(checkpoints) * 1e6, "us")
         }
         // Its writer has gone without finishing: as after a crash.
+        let reading = try (0..<20).map { _ in
+            try seconds { _ = try Store.open(disk, memory: .alone).checkpoint(stream: "long") } * 1e3
+        }
+        show(
+            Line(
+                name: "open after a crash, find the latest of \(checkpoints) checkpoints", unit: "ms", samples: reading, goal: "T1: <= 50"))
         let fresh = try Store.open(disk, memory: .alone)
-        show("opening after a crash, \(checkpoints) checkpoints", try seconds { _ = try fresh.writer(for: "long") } * 1e3, "ms")
-        show("listing them", try seconds { _ = try fresh.history("long") } * 1e3, "ms")
+        show("  and go on writing", try seconds { _ = try fresh.writer(for: "long") } * 1e3, "ms", goal: "T1: <= 50")
+        show("  and list them all", try seconds { _ = try fresh.history("long") } * 1e3, "ms")
+    }
+
+    // MARK: collection
+
+    /// A whole stream is removed, then another collection finds nothing to free.
+    private func collection() throws {
+        try store.removeStream(bulk(1))
+        for what in ["with a stream to free", "with nothing to free"] {
+            var kept = 0.0
+            var freed = 0.0
+            let elapsed = try seconds {
+                let result = try store.collect()
+                kept = Double(result.blocksKept)
+                freed = Double(result.blocksFreed)
+            }
+            show("collection \(what)", elapsed * 1e3, "ms")
+            show("  blocks of 4 KiB looked at", (kept + freed) / elapsed / 1e6, "million/s", isHigherBetter: true)
+            show("  freed", freed * 4096 / elapsed / 1e9, "GB/s", isHigherBetter: true)
+        }
     }
 
     // MARK: helpers
@@ -211,12 +268,9 @@ struct Measurements {
         return Double(passed.components.seconds) + Double(passed.components.attoseconds) / 1e18
     }
 
-    private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
-
-    private func show(_ what: String, _ value: Double, _ unit: String, note: String = "") {
-        let digits = value < 10 ? 100.0 : value < 100 ? 10 : 1
-        let rounded = (value * digits).rounded() / digits
-        let padded = what + String(repeating: " ", count: max(1, 56 - what.count))
-        print("\(padded)\(rounded) \(unit)\(note.isEmpty ? "" : "  (\(note))")")
+    private func show(_ name: String, _ value: Double, _ unit: String, goal: String = "", isHigherBetter: Bool = false) {
+        show(Line(name: name, unit: unit, samples: [value], goal: goal, isHigherBetter: isHigherBetter))
     }
+
+    private func show(_ line: Line) { print(json ? line.json : line.text) }
 }

@@ -47,6 +47,10 @@ extern const size_t cpu_measurement_count, process_measurement_count, io_measure
 /// Serves measurements of peers until it is killed; returns only on failure.
 int serve(int port);
 
+/// Fills memory with noise, prints `ready`, then writes `rate` pages a second of `dirty_mib` MiB until it is killed; returns only on
+/// failure.
+int dirty(long dirty_mib, long rate, long fill_mib);
+
 /// Seconds of the monotonic clock.
 double now(void);
 /// Adds a sample; more than SAMPLES_MAX are dropped.

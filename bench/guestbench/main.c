@@ -1,6 +1,7 @@
 // guestbench [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]   measures this machine
 // guestbench --peer ADDRESS:PORT [--json] [--quick]                             measures the way to another one,
 // guestbench --serve PORT                                                      which runs this
+// guestbench --dirty MIB --rate PAGES [--fill MIB]                              writes so many pages a second until it is killed
 #define _GNU_SOURCE
 #include "guestbench.h"
 
@@ -83,7 +84,8 @@ static bool wanted(const char *only, const char *name) {
 
 static int usage(const char *self) {
     fprintf(stderr, "usage: %s [--json] [--quick] [--dir FOLDER] [--only NAME[,NAME...]] [--list]\n"
-                    "       %s --serve PORT | --peer ADDRESS:PORT\n", self, self);
+                    "       %s --serve PORT | --peer ADDRESS:PORT\n"
+                    "       %s --dirty MIB --rate PAGES [--fill MIB]\n", self, self, self);
     return 64;
 }
 
@@ -122,6 +124,7 @@ int main(int count, char **arguments) {
     struct options options = {.directory = ".", .self = self};
     const char *only = NULL;
     bool json = false, list = false;
+    long dirty_mib = 0, rate = 0, fill_mib = 0;
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--json") == 0) json = true;
         else if (strcmp(arguments[i], "--quick") == 0) options.quick = true;
@@ -130,8 +133,12 @@ int main(int count, char **arguments) {
         else if (strcmp(arguments[i], "--only") == 0 && i + 1 < count) only = arguments[++i];
         else if (strcmp(arguments[i], "--peer") == 0 && i + 1 < count) options.peer = arguments[++i];
         else if (strcmp(arguments[i], "--serve") == 0 && i + 1 < count) return serve(atoi(arguments[++i]));
+        else if (strcmp(arguments[i], "--dirty") == 0 && i + 1 < count) dirty_mib = atol(arguments[++i]);
+        else if (strcmp(arguments[i], "--rate") == 0 && i + 1 < count) rate = atol(arguments[++i]);
+        else if (strcmp(arguments[i], "--fill") == 0 && i + 1 < count) fill_mib = atol(arguments[++i]);
         else return usage(arguments[0]);
     }
+    if (dirty_mib > 0) return dirty(dirty_mib, rate, fill_mib);
     if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) snprintf(self, sizeof self, "%s", arguments[0]);
     sched_getaffinity(0, sizeof every_cpu, &every_cpu);
     if (!json && !list) {

@@ -127,6 +127,12 @@ class Bench:
         self.processes.append(process)
         return process
 
+    def end(self, process):
+        """Ends a program that `start` began."""
+        process.kill()
+        process.wait()
+        self.processes.remove(process)
+
     def image(self):
         """The image with everything that is measured in a guest."""
         if not self._image_ready:

@@ -8,11 +8,12 @@ def progress(text):
 
 
 def summary(values, higher_is_better=False):
-    """Median, p99 (the bad end) and count of samples."""
+    """Median, p99 (the bad end), the worst and the count of samples."""
     ordered = sorted(values)
     bad = 0.01 if higher_is_better else 0.99
     pick = lambda share: ordered[min(int(share * len(ordered)), len(ordered) - 1)]  # noqa: E731
-    return {"median": pick(0.5), "p99": pick(bad), "samples": len(ordered)}
+    worst = ordered[0] if higher_is_better else ordered[-1]
+    return {"median": pick(0.5), "p99": pick(bad), "worst": worst, "samples": len(ordered)}
 
 
 def number(value):

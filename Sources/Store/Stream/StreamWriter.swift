@@ -105,12 +105,11 @@ public final class StreamWriter: @unchecked Sendable {
         }
     }
 
-    /// The next epoch continues another checkpoint than the last: an earlier one (a rollback), or one of another stream.
+    /// The next epoch continues an earlier checkpoint of this stream than the last: a rollback.
     ///
-    /// What is in the history stays there. After going on from another stream's checkpoint no collection can begin or end until the next
-    /// epoch is closed.
+    /// What came after it stays in the history.
     ///
-    /// - Throws: `StoreError` while an epoch is open, or when the checkpoint is not in its stream's history any more.
+    /// - Throws: `StoreError` while an epoch is open, or when the checkpoint is not in the history any more.
     public func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try locked { core throws(StoreError) in try core.rebase(on: checkpoint) }
     }
@@ -195,7 +194,6 @@ public final class StreamWriter: @unchecked Sendable {
             if core.isFinished { return }
             defer {
                 core.isFinished = true
-                core.rebaseGate = nil
                 held = nil
             }
             if core.lastSequence > core.anchor.lastSequence || core.pendingAnchor != nil { try core.anchorNow() }

@@ -16,7 +16,7 @@ extension WriterCore {
         self.epoch = nil
         do throws(StoreError) {
             try guarded { () throws(StoreError) in
-                if epoch.gate == nil { epoch.gate = try enterGate() }
+                if epoch.gate == nil { epoch.gate = try ground.enterGate() }
                 try commit(&epoch, closing)
             }
         } catch {
@@ -26,7 +26,6 @@ extension WriterCore {
         }
         publish(&epoch)
         epoch.gate = nil
-        rebaseGate = nil
         try guarded { () throws(StoreError) in
             if lastSequence - anchor.lastSequence >= Self.anchorEvery {
                 try thin()

@@ -11,7 +11,7 @@ extension WriterCore {
         defer { self.epoch = epoch }
         do throws(StoreError) {
             try guarded { () throws(StoreError) in
-                if epoch.gate == nil { epoch.gate = try enterGate() }
+                if epoch.gate == nil { epoch.gate = try ground.enterGate() }
                 epoch.entries.reserveCapacity(epoch.entries.count + inputs.count)
                 for input in inputs {
                     try add(input, retained: retained, to: &epoch)

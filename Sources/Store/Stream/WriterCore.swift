@@ -29,8 +29,6 @@ final class WriterCore {
     var durableSequence: UInt64
     var durableNumber: UInt64
     var epoch: OpenEpoch?
-    /// Held from a rebase on another stream's checkpoint to the next commit.
-    var rebaseGate: (any DiskLockHandle)?
     /// An anchor that has been written; the slot may refer to it after the next flush.
     var pendingAnchor: DataReference?
     /// Why nothing more is written.
@@ -113,32 +111,15 @@ final class WriterCore {
         self.epoch = nil
     }
 
-    /// The next epoch is made upon another checkpoint than the last: what a rollback, or a new beginning, needs.
+    /// The next epoch is made upon an earlier checkpoint of the stream: what a rollback needs.
     func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try checkUsable()
         guard epoch == nil else { throw .invalid(what: "rebase", reason: "epoch \(epoch?.number ?? 0) is still open") }
-        let gate = try guarded { () throws(StoreError) in try enterGate() }
         // One that was dropped since it was opened may lose its tables at any time.
-        let isOwn = checkpoint.reference.stream == record.stream
-        var there = isOwn ? history : try otherHistory(of: checkpoint.reference.stream)
-        guard try there.find(checkpoint.number)?.sequence == checkpoint.block.sequence else {
-            throw .noCheckpoint(stream: checkpoint.streamName, wanted: "number \(checkpoint.number) any more")
-        }
-        // One's own is not dropped meanwhile; another's is kept by the next commit, and until then by the gate.
-        rebaseGate = isOwn ? nil : gate
+        guard checkpoint.reference.stream == record.stream, try history.find(checkpoint.number)?.sequence == checkpoint.block.sequence
+        else { throw .noCheckpoint(stream: record.name, wanted: "number \(checkpoint.number) to go back to") }
         chain = checkpoint.block.chain
         parent = checkpoint.reference
         current.forget()
-    }
-
-    /// The gate; a second time it is not entered: a collector that waits for it would keep us from that for ever.
-    func enterGate() throws(StoreError) -> any DiskLockHandle {
-        if let rebaseGate { return rebaseGate }
-        return try ground.enterGate()
-    }
-
-    private func otherHistory(of stream: StreamIdentity) throws(StoreError) -> History {
-        guard let slot = try ground.slots().first(where: { $0.record.stream == stream }) else { return try History(source: source) }
-        return try StreamState(slot.record, store: ground.identity, source: source).history
     }
 }

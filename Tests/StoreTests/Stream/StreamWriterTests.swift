@@ -148,32 +148,6 @@ import Testing
         for number in [1, 64, 100, 200] as [UInt64] { try StreamScript.check(store, "one", number, "\(number)") }
     }
 
-    @Test func goesOnFromAnyCheckpointThatIsStillThere() throws {
-        let (store, _) = try makeStore()
-        let image = try store.createStream(name: "image", time: 1)
-        let writer = try store.createStream(name: "group", time: 1)
-        for (stream, seed) in [(image, 100), (writer, 200)] as [(StreamWriter, UInt64)] {
-            for number in UInt64(1)...3 {
-                try stream.begin(number)
-                try PageContents.add([(try key(number), seed + number)], to: stream)
-                try stream.close()
-            }
-        }
-        try writer.rebase(on: store.checkpoint(stream: "image", .number(2)))
-        try writer.begin(4)
-        try PageContents.add([(try key(9), 9)], to: writer)
-        try writer.close()
-        let reader = try store.checkpoint(stream: "group")
-        #expect(try reader.pages(inMap: 0).map(\.key.page) == [1, 2, 9])
-        #expect(try PageContents.read(try key(2), from: reader) == PageContents.bytes(102))
-        let dropped = try [store.checkpoint(stream: "group", .number(2)), store.checkpoint(stream: "image", .number(1))]
-        try writer.drop([2])
-        try image.drop([1])
-        for reader in dropped { #expect(throws: StoreError.self) { try writer.rebase(on: reader) } }
-        _ = try store.collect()
-        #expect(try PageContents.read(try key(1), from: store.checkpoint(stream: "group")) == PageContents.bytes(101))
-    }
-
     @Test func refusesWhatDoesNotFit() throws {
         let (store, _) = try makeStore()
         let writer = try store.createStream(name: "one", time: 1)
