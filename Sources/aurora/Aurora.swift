@@ -20,7 +20,7 @@ struct Aurora: ParsableCommand {
                     PersistCommand.self, CheckpointCommand.self, HistoryCommand.self, RestoreCommand.self, RollbackCommand.self,
                     CloneCommand.self, DetachCommand.self, TopCommand.self,
                 ]),
-            CommandGroup(name: "Images:", subcommands: [ImageCommand.self]),
+            CommandGroup(name: "Images and the store:", subcommands: [ImageCommand.self, StoreCommand.self, GcCommand.self]),
             CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self, MachineCommand.self]),
         ])
 

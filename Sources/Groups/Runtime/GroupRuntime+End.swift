@@ -30,10 +30,7 @@ extension GroupRuntime {
             switch event {
             case .session(let happening):
                 if let conclusion = try sessionDid(happening) { return conclusion }
-                if case .started = happening {
-                    loop.run { application.confirmStart() }
-                    try beginPersistence()
-                }
+                if case .started = happening { loop.run { application.confirmStart() } }
             case .rolledBack(let context): try goOn(context, application, loop)
             case .machineEnded(let outcome): return try machineEnded(outcome)
             case .powerCut: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
@@ -49,10 +46,10 @@ extension GroupRuntime {
     private func sessionDid(_ happening: ApplicationSession.Happening) throws -> ApplicationSession.Conclusion? {
         switch happening {
         case .started(let number):
-            update { status in
-                status.state = .running
-                status.session = number
-            }
+            update { $0.session = number }
+            // Whoever is told that the program runs may ask for a checkpoint at once.
+            try beginPersistence()
+            update { $0.state = .running }
             return nil
         case .cancelled: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
         case .refused(let failure): return refused(failure)

@@ -70,6 +70,10 @@ extension GroupRuntime {
     }
 
     private func persistenceOfRunning() throws(GroupError) -> any GroupPersistence {
+        if status.withLock({ $0.state }) == .paused {
+            throw GroupError(
+                .notRunning, "Group \(configuration.name) is paused", remedy: "Let it go on with: aurora resume \(configuration.name)")
+        }
         try require(.running)
         guard let persistence = machine.withLock({ $0 })?.persistence else {
             throw GroupError(.host, "The machine of group \(configuration.name) cannot be checkpointed")

@@ -54,6 +54,16 @@ public final class StoreBackend: Backend, @unchecked Sendable {
     /// What it has done.
     public var counters: Counters { state.withLock { $0 } }
 
+    /// Makes pages zero in the first epoch, unless they are given later: for a stream that has contents of another time.
+    ///
+    /// - Throws: `BackendError`.
+    public func clear(_ keys: [Store::PageKey]) throws(BackendError) {
+        try guarded { () throws(StoreError) in
+            try open(writer.lastNumber + 1)
+            try writer.add(keys.map { PageInput(key: $0, bytes: nil) })
+        }
+    }
+
     /// Writes pages ahead of their epoch.
     public func stage(_ pages: PageSet) throws(BackendError) {
         // The epoch's number is known when it is closed.

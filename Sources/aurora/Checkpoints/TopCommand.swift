@@ -129,14 +129,3 @@ struct TopSampler {
         return String(values.map { signs[min(signs.count - 1, max(0, Int($0 / most * Double(signs.count))))] })
     }
 }
-
-/// Files of a few lines.
-enum SmallFile {
-    /// The first 4 KiB of a file; nil when it cannot be read.
-    static func text(_ path: String) -> String? {
-        guard let file = try? OwnedDescriptor.open(path, 0) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        let count = clinux_read(file.rawValue, &bytes, bytes.count)
-        return count < 0 ? nil : String(decoding: bytes.prefix(count), as: UTF8.self)
-    }
-}

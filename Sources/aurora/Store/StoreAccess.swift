@@ -9,6 +9,7 @@ struct StoreAccess: Sendable {
     /// The file or device.
     let path: String
     let store: Store
+    let disk: FileDisk
     /// A writer that is about to end may hold its stream for so long.
     private static let removeAttempts = 50
 
@@ -29,7 +30,7 @@ struct StoreAccess: Sendable {
         let runtime = CommandContext.data.storeRuntimePath
         try DataDirectory.create(runtime)
         let disk = try FileDisk.open(path, readOnly: readOnly)
-        return StoreAccess(path: path, store: try Store.open(disk, memory: .directory(runtime)))
+        return StoreAccess(path: path, store: try Store.open(disk, memory: .directory(runtime)), disk: disk)
     }
 
     /// Opens a store, and makes the file when there is none.

@@ -31,16 +31,26 @@ final class StoreHistory: Sendable {
         let access = try StoreAccess.openOrCreate(environment.storePath)
         let image = try ImageStore(dataPath: CommandContext.data.path).open(try ImageName(environment.configuration.image))
         let base = try ImageImport(access: access, image: image, progress: { _, _ in }).ensure()
-        let writer: StreamWriter
-        if try access.hasStream(environment.streamName) {
-            writer = try access.store.writer(for: environment.streamName, options: options(environment))
-            try writer.rebase(on: base)
-        } else {
-            writer = try access.store.createStream(
+        guard try access.hasStream(environment.streamName) else {
+            let writer = try access.store.createStream(
                 name: environment.streamName, origin: base.reference, time: UInt64(clamping: Timestamp.wallClockNanoseconds()),
                 options: options(environment))
+            return StoreHistory(access, writer, machine)
         }
-        return StoreHistory(access, writer, machine)
+        return try beginAgain(machine, access)
+    }
+
+    /// Goes on with the group's own history after a time without it: all is given anew, so nothing of before may show through.
+    ///
+    /// Only a root disk is as it was then, where the guest has not written since it booted.
+    private static func beginAgain(_ machine: GroupMachineOfStore, _ access: StoreAccess) throws -> StoreHistory {
+        let name = machine.environment.streamName
+        let former = try access.store.checkpoint(stream: name, .latest)
+        let history = StoreHistory(access, try access.store.writer(for: name, options: options(machine.environment)), machine)
+        for map in [0] + machine.disks.volumes.filter(\.isImported).map(\.map) {
+            try history.backend.clear(try former.pages(inMap: map).map(\.key))
+        }
+        return history
     }
 
     /// Goes on from a checkpoint: of the group's own history, or of another's that this one then begins with.

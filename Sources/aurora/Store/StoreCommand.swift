@@ -1,0 +1,165 @@
+import ArgumentParser
+import Groups
+import Linux
+import Store
+
+/// `aurora store`: the place where checkpoints are kept.
+struct StoreCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "store", abstract: "Make, look at and check the store of checkpoints.",
+        subcommands: [
+            StoreInitCommand.self, StoreStatCommand.self, StoreScrubCommand.self, StoreVerifyCommand.self, GcCommand.self,
+            StoreInspectCommand.self,
+        ])
+
+    /// Tells on a terminal how far something is.
+    static func progress(_ what: String) -> (StoreProgress) -> Void {
+        let isWatched = Terminal.isTerminal(2)
+        return { step in
+            guard isWatched else { return }
+            let text =
+                switch step {
+                case .streams(let done, let all): "stream \(done) of \(all)"
+                case .segments(let done, let all): "segment \(done) of \(all)"
+                }
+            Terminal.writeError("\raurora: \(what): \(text)\u{1B}[K")
+        }
+    }
+
+    /// Removes what `progress` has written.
+    static func endProgress() { if Terminal.isTerminal(2) { Terminal.writeError("\r\u{1B}[K") } }
+}
+
+/// `aurora store init`.
+struct StoreInitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "init", abstract: "Make a store in a new file or on an empty block device.",
+        discussion: "A file is sparse: its size is a limit, not a cost. aurora persist makes the usual store by itself.")
+
+    @Option(help: "The size of a new file.")
+    var size = MemorySize.format(Int(StoreConfiguration.fileBytesDefault))
+
+    @Flag(help: "Overwrite what is on the block device or in the file.")
+    var force = false
+
+    @OptionGroup var store: StoreOptions
+
+    func validate() throws {
+        try CommandContext.validate { () throws(GroupError) in _ = try MemorySize.parse(size) }
+    }
+
+    func run() throws {
+        let path = try store.absolutePath ?? CommandContext.data.storePath
+        if SmallFile.exists(path) {
+            let disk = try FileDisk.open(path)
+            guard force || disk.isBlockDevice else {
+                throw GroupError(.nameTaken, "\(path) exists", remedy: "Choose another path, or overwrite it with --force.")
+            }
+            try Store.create(on: disk, StoreConfiguration(createdAt: Timestamp.wallClockNanoseconds(), overwrites: force))
+        } else {
+            try StoreAccess.create(path, UInt64(max(0, try MemorySize.parse(size))))
+        }
+        print(path)
+    }
+}
+
+/// `aurora store stat`.
+struct StoreStatCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "stat", abstract: "Show what the store holds.")
+
+    @Option(help: "How to write it: table or json.")
+    var format = ListFormat.table
+    @OptionGroup var store: StoreOptions
+
+    private struct Figures: Encodable {
+        let path: String
+        let limitBytes: Int
+        let allocatedBytes: Int?
+        let streams: [StreamSummary]
+    }
+
+    func run() throws {
+        let access = try store.open()
+        let figures = Figures(
+            path: access.path, limitBytes: Int(clamping: access.disk.byteCount), allocatedBytes: SmallFile.allocatedBytes(access.path),
+            streams: try access.streams())
+        if format == .json { return print(try CommandContext.json(figures)) }
+        print("store     \(figures.path)")
+        print("limit     \(MemorySize.format(figures.limitBytes))")
+        if let bytes = figures.allocatedBytes { print("on disk   \(MemorySize.format(bytes))") }
+        Table(
+            ["STREAM", "CHECKPOINTS", "LATEST", "TIME"],
+            figures.streams.map {
+                [$0.name, "\($0.checkpoints)", $0.latestNumber.map { "\($0)" } ?? "-", $0.latestTime ?? "-"]
+            }
+        ).print()
+    }
+}
+
+/// `aurora store inspect`: the checkpoints of any stream, images among them.
+struct StoreInspectCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show the checkpoints of a stream, as JSON.")
+
+    @OptionGroup var store: StoreOptions
+    @Argument(help: "The stream, for example group/web or image/base.") var stream: String
+
+    func run() throws { print(try CommandContext.json(try store.open().history(stream))) }
+}
+
+/// `aurora gc`, also `aurora store gc`.
+struct GcCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gc", abstract: "Free what no checkpoint needs any more; groups run on meanwhile.")
+
+    @OptionGroup var store: StoreOptions
+
+    func run() throws {
+        let access = try store.open()
+        defer { StoreCommand.endProgress() }
+        let done = try access.store.collect(progress: StoreCommand.progress("collecting"))
+        StoreCommand.endProgress()
+        let bytes = Int(clamping: done.blocksFreed &* UInt64(StoreFormat.blockBytes))
+        print("freed \(MemorySize.format(bytes)) (\(done.blocksFreed) blocks), \(done.blocksKept) blocks in use")
+    }
+}
+
+/// `aurora store scrub`: reads everything.
+struct StoreScrubCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "scrub", abstract: "Read all of the store and compare it with its checksums; name what is damaged.")
+
+    @Flag(help: "Make damaged copies of the store's own tables anew from their twins.")
+    var repair = false
+    @OptionGroup var store: StoreOptions
+
+    func run() throws {
+        let access = try store.open()
+        defer { StoreCommand.endProgress() }
+        try StoreVerifyCommand.tell(try access.store.scrub(repairs: repair, progress: StoreCommand.progress("scrubbing")))
+    }
+}
+
+/// `aurora store verify`: reads the structure, not the pages.
+struct StoreVerifyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify", abstract: "Check the store's structure without reading the pages; scrub reads them, too.")
+
+    @OptionGroup var store: StoreOptions
+
+    func run() throws {
+        let access = try store.open()
+        defer { StoreCommand.endProgress() }
+        try StoreVerifyCommand.tell(try access.store.verify(progress: StoreCommand.progress("verifying")))
+    }
+
+    /// Writes what was found; damage makes the command fail.
+    static func tell(_ report: ScrubReport) throws {
+        StoreCommand.endProgress()
+        for finding in report.findings { print(finding) }
+        if report.findingCount > report.findings.count { print("… and \(report.findingCount - report.findings.count) more") }
+        print(
+            "\(report.streams) streams, \(report.checkpoints) checkpoints, \(report.pages) pages; \(report.findingCount) findings, "
+                + "\(report.repairedCount) repaired")
+        if !report.isClean { throw ExitCode(ExitCodes.failure) }
+    }
+}
