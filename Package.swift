@@ -74,7 +74,11 @@ let package = Package(
             name: "AgentTests", dependencies: ["AgentProtocol", "AgentClient", "GuestAgentCore", "Linux", "CLinux"], swiftSettings: strict),
         // A disk in memory with faults and power cuts, for the tests of the store and of what stands on it.
         .target(name: "StoreSimulation", dependencies: ["Store", "CLinux"], path: "Tests/StoreSimulation", swiftSettings: strict),
-        .testTarget(name: "StoreTests", dependencies: ["Store", "StoreSimulation", "Linux", "CLinux", "CStore"], swiftSettings: strict),
+        // Writes to a store until it is killed.
+        .executableTarget(name: "StoreExercise", dependencies: ["Store"], path: "Tests/StoreExercise", swiftSettings: strict),
+        .testTarget(
+            name: "StoreTests", dependencies: ["Store", "StoreSimulation", "StoreExercise", "Linux", "CLinux", "CStore"],
+            swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["aurora", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]

@@ -83,22 +83,22 @@ enum CampaignCheck {
         return problems
     }
 
-    private static func compare(_ store: Store, _ name: String, _ number: UInt64, _ wanted: [UInt64: UInt64]?) throws -> String? {
+    static func compare(_ store: Store, _ name: String, _ number: UInt64, _ wanted: [UInt64: UInt64]?) throws(StoreError) -> String? {
         guard let wanted else { return "\(name) has a checkpoint \(number) that was never closed" }
         let reader = try store.checkpoint(stream: name, .number(number))
         guard try reader.state() == state(number) else { return "the state of \(name) \(number) differs" }
-        return try withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 4096) { page in
-            for index in 0..<pages {
-                guard let key = PageKey(map: 0, page: index) else { continue }
-                try reader.read(key, into: page)
-                let isEqual = contents(wanted[index] ?? 0).withUnsafeBytes { expected in
-                    guard let one = expected.baseAddress, let other = page.baseAddress else { return false }
-                    return memcmp(one, other, 4096) == 0
-                }
-                if !isEqual { return "page \(index) of \(name) \(number) differs" }
+        let page = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 4096)
+        defer { page.deallocate() }
+        for index in 0..<pages {
+            guard let key = PageKey(map: 0, page: index) else { continue }
+            try reader.read(key, into: page)
+            let isEqual = contents(wanted[index] ?? 0).withUnsafeBytes { expected in
+                guard let one = expected.baseAddress, let other = page.baseAddress else { return false }
+                return memcmp(one, other, 4096) == 0
             }
-            return nil
+            if !isEqual { return "page \(index) of \(name) \(number) differs" }
         }
+        return nil
     }
 
     static func state(_ number: UInt64) -> [UInt8] { [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: 100) }
