@@ -95,6 +95,7 @@ if Context.environment["AURORA_FUZZ"] != nil {
         ("FuzzDevices", ["AuroraVMM", "Linux", "CLinux"]),
         ("FuzzFiles", ["Images", "AuroraVMM", "CLinux"]),
         ("FuzzAgent", ["AgentProtocol", "GuestAgentCore", "CLinux"]),
+        ("FuzzStore", ["Store", "CLinux"]),
     ]
     for (name, drives) in fuzzers {
         package.targets.append(

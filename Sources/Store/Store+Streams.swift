@@ -92,8 +92,10 @@ extension Store {
     }
 
     func slot(named name: String) throws(StoreError) -> (index: UInt32, record: SlotRecord) {
-        guard let slot = try ground.slots().first(where: { $0.record.name == name }) else { throw .noStream(name) }
-        return slot
+        if let slot = try ground.slots().first(where: { $0.record.name == name }) { return slot }
+        // It may live in a slot that cannot be read.
+        if let damage = try ground.slotDamage() { throw damage }
+        throw .noStream(name)
     }
 
     func state(_ record: SlotRecord) throws(StoreError) -> StreamState {

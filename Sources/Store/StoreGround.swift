@@ -13,6 +13,8 @@ protocol StoreGround: AnyObject, Sendable {
     func slot(at index: UInt32) throws(StoreError) -> SlotRecord?
     /// All slots in which a stream lives, in their order.
     func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)]
+    /// What is wrong with a slot of which no copy can be read; nil when there is none.
+    func slotDamage() throws(StoreError) -> StoreError?
     /// Writes over the older copy of a slot (nil frees it); not yet durable.
     ///
     /// The caller holds the lock of the stream, or of the slots.

@@ -53,6 +53,13 @@ final class Ground: StoreGround {
         return found
     }
 
+    func slotDamage() throws(StoreError) -> StoreError? {
+        for copies in try slotTable.copies(of: 0..<slotCount) {
+            do throws(StoreError) { _ = try SlotTable.record(copies) } catch { return error }
+        }
+        return nil
+    }
+
     /// Whether a writer of the stream in a slot lives.
     func isWritten(slot: UInt32) throws(StoreError) -> Bool {
         do throws(DiskError) { return try disk.isLocked(.stream(slot: slot)) } catch { throw .disk(error) }

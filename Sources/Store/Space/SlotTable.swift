@@ -25,7 +25,7 @@ struct SlotTable: Sendable {
 
     /// Reads a slot; nil when it is free.
     ///
-    /// - Throws: `StoreError.damaged` when no copy can be read and one was written.
+    /// - Throws: `StoreError.damaged` when a copy cannot be read and the other names no stream.
     func record(at index: UInt32) throws(StoreError) -> SlotRecord? {
         guard index < layout.slotCount else { return nil }
         var copies = try copies(of: index..<index + 1)[0]
@@ -37,7 +37,8 @@ struct SlotTable: Sendable {
     }
 
     static func record(_ copies: Copies) throws(StoreError) -> SlotRecord? {
-        if let newest = copies.newest { return copies.sectors[newest]?.record }
+        if let newest = copies.newest, let record = copies.sectors[newest]?.record { return record }
+        // The damaged copy may be the newer one, and a stream may live in it.
         if let damage = copies.damage[0] ?? copies.damage[1] { throw damage }
         return nil
     }
@@ -71,6 +72,10 @@ struct SlotTable: Sendable {
         let generation = newest.flatMap { copies.sectors[$0]?.generation } ?? 0
         guard generation < .max else { throw .invalid(what: "slot", reason: "it has been written too often") }
         try write(SlotSector(generation: generation + 1, record: record), to: index, copy: newest == 0 ? 1 : 0)
+        // When neither copy could be read nothing is lost by writing over both, and what is left of the other would look newer.
+        if newest == nil, copies.damage[1] != nil {
+            try write(SlotSector(generation: generation + 2, record: record), to: index, copy: 1)
+        }
     }
 
     /// Writes one copy.

@@ -62,6 +62,11 @@ struct Superblock: Hashable, Sendable {
         guard unknown == 0 else {
             throw .unsupported(what: "features \(String(unknown, radix: 16))", store: store, reason: "use a newer program")
         }
+        let unwritable = readOnlyCompatible & ~Self.knownReadOnlyCompatible
+        guard unwritable == 0 else {
+            throw .unsupported(
+                what: "features \(String(unwritable, radix: 16))", store: store, reason: "use a newer program, which can write it")
+        }
         guard try reader.take(UInt32.self) == UInt32(copy) else { throw reader.damage("it is the other copy") }
         identity = StoreIdentity(low: try reader.take(), high: try reader.take())
         createdAt = try reader.take()

@@ -59,6 +59,20 @@ func smallStore(megabytes: UInt64 = 72, slots: UInt32 = 16) throws -> (disk: Sim
         #expect(try ground.slot(at: 3) == nil)
     }
 
+    @Test func aDamagedCopyOfAReusedSlotIsNotTakenForAFreeOne() throws {
+        let (disk, ground) = try smallStore()
+        let record = SlotRecord(
+            stream: StreamIdentity(low: 5, high: 6), name: "one",
+            anchor: DataReference(location: PageLocation(rawValue: 1 << 16 | 4096), checksum: Checksum(low: 1, high: 0)))
+        try ground.write(record, toSlot: 0)
+        try ground.write(nil, toSlot: 0)
+        try ground.write(record, toSlot: 0)
+        disk.damage { $0.flip(bit: 0, at: ground.layout.slotOffset(0, copy: 0) + 50) }
+        #expect(throws: StoreError.self) { try ground.slot(at: 0) }
+        #expect(throws: StoreError.self) { try ground.allSlots() }
+        #expect(try ground.slotDamage() != nil)
+    }
+
     @Test func allocatorsNeverGiveABlockTwice() throws {
         let seed = UInt64.random(in: 0 ... .max)
         var generator = SeededGenerator(seed: seed)

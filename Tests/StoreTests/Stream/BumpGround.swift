@@ -24,6 +24,7 @@ final class BumpGround: StoreGround {
     func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
         records.withLock { $0.sorted { $0.key < $1.key }.map { (index: $0.key, record: $0.value) } }
     }
+    func slotDamage() throws(StoreError) -> StoreError? { nil }
     func write(_ record: SlotRecord?, toSlot index: UInt32) throws(StoreError) { records.withLock { $0[index] = record } }
     func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator { Allocator(ground: self) }
     func candidates(for checksum: Checksum) -> [PageLocation] { index.withLock { $0[checksum].map { [$0] } ?? [] } }
