@@ -37,6 +37,7 @@ struct Measurements {
         try commits()
         try scattered()
         try opening()
+        try index()
         try collection()
     }
 
@@ -232,6 +233,30 @@ struct Measurements {
         show("  and list them all", try seconds { _ = try fresh.history("long") } * 1e3, "ms")
     }
 
+    // MARK: index and scrub
+
+    /// Random checksums: each look-up misses the processor's caches, as those of new pages do.
+    private func index() throws {
+        let count = 1_000_000
+        var random: UInt64 = 7
+        var found = 0
+        let passed = try seconds {
+            for _ in 0..<count {
+                random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                if store.mayHold(Checksum(low: random, high: random << 32 | random >> 32)) { found += 1 }
+            }
+        }
+        show("look-up in the index of pages, \(found) found by chance", passed / Double(count) * 1e6, "us", goal: "T1: <= 1")
+        var bytes = 0.0
+        let scrubbing = try seconds {
+            let report = try store.scrub()
+            bytes = Double(report.bytes)
+            if !report.isClean { throw BenchError(description: "the scrub found damage: \(report.findings)") }
+        }
+        show("scrub", bytes / scrubbing / 1e9, "GB/s", isHigherBetter: true)
+        show("verify, the structure only", try seconds { _ = try store.verify() } * 1e3, "ms")
+    }
+
     // MARK: collection
 
     /// A whole stream is removed, then another collection finds nothing to free.
@@ -273,4 +298,9 @@ struct Measurements {
     }
 
     private func show(_ line: Line) { print(json ? line.json : line.text) }
+}
+
+/// Why a measurement means nothing.
+private struct BenchError: Error, CustomStringConvertible {
+    let description: String
 }

@@ -272,6 +272,9 @@ extension Store {
         return try collector.run()
     }
 
+    /// Whether some page of the store may have this checksum: a hint, to spare somebody from sending a page, and no promise.
+    public func mayHold(_ checksum: Checksum) -> Bool { !ground.candidates(for: checksum).isEmpty }
+
     func wholeGround() throws(StoreError) -> Ground {
         guard let ground = ground as? Ground else { throw .invalid(what: "store", reason: "it has no ground that can be collected") }
         return ground
