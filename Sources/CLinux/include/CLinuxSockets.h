@@ -124,6 +124,15 @@ static inline long clinux_interface_address(int socket, const char *name, uint32
     memcpy(&request.ifr_netmask, &value, sizeof value);
     CLINUX_ANSWER(ioctl(socket, SIOCSIFNETMASK, &request));
 }
+/// Gives an Ethernet device its hardware address, six bytes; the device must not be up.
+static inline long clinux_interface_hardware_address(int socket, const char *name, const uint8_t *address) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
+    request.ifr_hwaddr.sa_family = 1;  // ARPHRD_ETHER
+    memcpy(request.ifr_hwaddr.sa_data, address, 6);
+    CLINUX_ANSWER(ioctl(socket, SIOCSIFHWADDR, &request));
+}
 static inline long clinux_interface_up(int socket, const char *name) {
     struct ifreq request;
     memset(&request, 0, sizeof request);

@@ -181,7 +181,8 @@ static void alarm_worker(uint64_t milliseconds) {
     dprintf(1, "alarm late_ns=%llu\n", (unsigned long long)(time - due));
 }
 
-// Sets the wall clock an hour back, then looks at it and at random numbers all the time. When the wall clock jumps, the guest was restored: says which was the
+// Sets the wall clock an hour back, then looks at it and at random numbers all the time. When the wall clock jumps, the guest was
+// restored: says which was the
 // last old sample, the first new one, and the random numbers around it, each with the time-stamp counter before.
 static void clock_worker(void) {
     struct timespec behind;
