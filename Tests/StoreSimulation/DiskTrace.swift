@@ -44,6 +44,13 @@ public struct DiskTrace: Sendable {
                 case .flush:
                     for event in pending { durable.apply(event) }
                     pending = []
+                case .settle(let offset, let count):
+                    let isSettled = { (event: SimulatedDisk.Event) -> Bool in
+                        guard case .write(let start, let bytes) = event else { return false }
+                        return start >= offset && start + UInt64(bytes.count) <= offset + count
+                    }
+                    for event in pending where isSettled(event) { durable.apply(event) }
+                    pending.removeAll(where: isSettled)
                 // A kernel may drop dirty pages whose flush failed: they stay in doubt until they are written again.
                 case .failedFlush: pending = pending.filter { _ in Bool.random(using: &generator) }
                 default: pending.append(events[cut - 1])
@@ -82,7 +89,7 @@ extension DiskImage {
         switch event {
         case .write(let offset, let bytes): write(bytes, at: offset)
         case .discard(let offset, let count): discard(at: offset, count: count)
-        case .flush, .failedFlush: break
+        case .flush, .failedFlush, .settle: break
         }
     }
 

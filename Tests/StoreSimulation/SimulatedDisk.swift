@@ -12,6 +12,8 @@ public final class SimulatedDisk: Disk {
         case write(offset: UInt64, bytes: [UInt8])
         /// Everything before is durable.
         case flush
+        /// Writes before that lie in this range are durable.
+        case settle(offset: UInt64, count: UInt64)
         /// A flush that failed: whether the writes before it are durable is never known.
         case failedFlush
         /// Bytes given up.
@@ -124,6 +126,22 @@ public final class SimulatedDisk: Disk {
             return fault == .short ? 0 : nil
         }
         if let code { throw DiskError(.write, name, offset: offset, code: code) }
+    }
+
+    /// Writes and makes durable what it wrote: counts as a write and as a flush.
+    public func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try write(parts, at: offset)
+        let count = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
+        let code: Int32? = state.withLock { state in
+            switch state.fault(.flush) {
+            case .none:
+                if state.isRecording { state.events.append(.settle(offset: offset, count: count)) }
+                return nil
+            case .code(let code): return code
+            case .short: return EIO
+            }
+        }
+        if let code { throw DiskError(.flush, name, code: code) }
     }
 
     /// Makes everything written before durable, or fails as planned.

@@ -88,6 +88,10 @@ static inline long clinux_preadv(int fd, const struct iovec *iov, int count, int
 static inline long clinux_pwritev(int fd, const struct iovec *iov, int count, int64_t offset) {
     CLINUX_RESULT(pwritev(fd, iov, count, offset));
 }
+// Returns when these bytes, though not others of the file, survive a power cut.
+static inline long clinux_pwritev_durably(int fd, const struct iovec *iov, int count, int64_t offset) {
+    CLINUX_RESULT(pwritev2(fd, iov, count, offset, RWF_DSYNC));
+}
 static inline long clinux_readv(int fd, const struct iovec *iov, int count) { CLINUX_RESULT(readv(fd, iov, count)); }
 static inline long clinux_writev(int fd, const struct iovec *iov, int count) { CLINUX_RESULT(writev(fd, iov, count)); }
 static inline long clinux_read(int fd, void *buffer, size_t count) { CLINUX_RESULT(read(fd, buffer, count)); }

@@ -17,6 +17,10 @@ public protocol Disk: AnyObject, Sendable {
     ///
     /// - Throws: `DiskError`; then any part of the bytes may have been written.
     func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
+    /// Writes all parts, and returns when they survive a power cut; says nothing about other writes.
+    ///
+    /// - Throws: `DiskError`; then any part of the bytes may have been written.
+    func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
     /// Returns when all writes that completed before the call survive a power cut.
     ///
     /// - Throws: `DiskError`; then nothing is known about them, and the caller must not write on as if they were there.

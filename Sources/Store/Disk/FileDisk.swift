@@ -120,6 +120,20 @@ public final class FileDisk: Disk {
         if let failure { throw DiskError(.write, name, offset: offset, code: failure.rawValue) }
     }
 
+    /// Writes with `RWF_DSYNC`, which waits for these bytes only; where the file system has no such thing, everything is flushed.
+    public func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
+        guard offset <= byteCount, total <= byteCount - offset else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
+        let vectors = IOVectors(parts)
+        let result = vectors.withNext(from: 0) {
+            clinux_pwritev_durably(descriptor.rawValue, $0, $1, Int64(clamping: offset))
+        }
+        if result >= 0, UInt64(result) == total { return }
+        // Short, interrupted or not to be had: the long way finds the reason.
+        try write(parts, at: offset)
+        try flush()
+    }
+
     /// `fdatasync`.
     public func flush() throws(DiskError) {
         var result = clinux_fdatasync(descriptor.rawValue)

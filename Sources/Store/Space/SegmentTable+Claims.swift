@@ -22,6 +22,7 @@ extension SegmentTable {
         do {
             let lock = try self.lock()
             defer { withExtendedLifetime(lock) {} }
+            var entries: [(segment: UInt32, entry: SegmentEntry)] = []
             let free = try countFreeBlocks()
             let reserved = usesReserve ? 0 : reservedBlocks
             guard free > reserved else { throw StoreError.full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
@@ -35,14 +36,35 @@ extension SegmentTable {
                 entry.generation &+= 1
                 entry.owner = owner
                 entry.used = .all
-                try write(entry, of: segment)
+                entries.append((segment, entry))
                 claimed.append(owned)
             }
+            try writeDurably(entries)
         }
         guard let last = claimed.last else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
         memory.word(.cursor).pointee.store(UInt64(last.segment) + 1, ordering: .relaxed)
-        do throws(DiskError) { try disk.flush() } catch { throw .disk(error) }
         return claimed
+    }
+
+    /// Writes entries; those of neighbours, the usual case, at once, and without waiting for the data that others write meanwhile.
+    private func writeDurably(_ entries: [(segment: UInt32, entry: SegmentEntry)]) throws(StoreError) {
+        var index = 0
+        while index < entries.count {
+            var end = index + 1
+            while end < entries.count, entries[end].segment == entries[end - 1].segment + 1 { end += 1 }
+            var sectors: [UInt8] = []
+            for (segment, entry) in entries[index..<end] {
+                sectors += entry.encode(identity: identity, at: layout.segmentEntryOffset(segment))
+            }
+            let offset = layout.segmentEntryOffset(entries[index].segment)
+            let failure: DiskError? = sectors.withUnsafeBytes { bytes in
+                do throws(DiskError) { try disk.writeDurably([bytes], at: offset) } catch { return error }
+                return nil
+            }
+            if let failure { throw .disk(failure) }
+            for (segment, entry) in entries[index..<end] { note(entry, of: segment) }
+            index = end
+        }
     }
 
     /// Gives segments back: what is still free in them is free for all.

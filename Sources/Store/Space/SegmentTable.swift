@@ -55,6 +55,11 @@ final class SegmentTable: Sendable {
             return nil
         }
         if let failure { throw .disk(failure) }
+        note(entry, of: segment)
+    }
+
+    /// Adjusts the hints to an entry that has been written.
+    func note(_ entry: SegmentEntry, of segment: UInt32) {
         note(segment, free: SegmentBits.count - entry.used.setCount, owner: entry.owner?.slot)
     }
 

@@ -25,7 +25,8 @@ import Testing
         let found = text(block.encode(copy: 1))
         #expect(
             found.payload
-                == "4155524f5241535401000000000000000000000001000000887766554433221100ffeeddccbbaa990807060504030201001000000004000000100000e8fd"
+                == "4155524f5241535401000000000000000000000001000000887766554433221100ffeeddccbbaa990807060504030201"
+                + "001000000004000000100000e8fd"
         )
         #expect(found.checksum == "d9e534983414c4061e8bbab6a531aac0")
         let decoded = try block.encode(copy: 1).withUnsafeBytes { try Superblock($0, copy: 1, store: "golden") }
@@ -40,7 +41,8 @@ import Testing
         let found = text(sector.encode(identity: identity, at: 131_072))
         #expect(
             found.payload
-                == "534c4f54010500000700000000000000a100000000000000b2000000000000000004bc9a78563412c300000000000000d4000000000000007265646973"
+                == "534c4f54010500000700000000000000a100000000000000b2000000000000000004bc9a78563412c300000000000000"
+                + "d4000000000000007265646973"
         )
         #expect(found.checksum == "b6e35bb1243e2faf15d410a66a8b96f8")
         let decoded = try sector.encode(identity: identity, at: 131_072).withUnsafeBytes { bytes in
