@@ -79,6 +79,7 @@ let package = Package(
         .testTarget(
             name: "StoreTests", dependencies: ["Store", "StoreSimulation", "StoreExercise", "Linux", "CLinux", "CStore"],
             swiftSettings: strict),
+        .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["aurora", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]

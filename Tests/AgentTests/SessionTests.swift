@@ -103,6 +103,19 @@ import Testing
         #expect(output.hasSuffix("50 132\r\n"))
     }
 
+    @Test func endOfInputOfATerminalGrantsNoMoreThanTheWindow() throws {
+        let agent = try AgentFixture()
+        let session = try agent.client().start(
+            StartRequest(arguments: ["sh", "-c", "cat; echo ended; sleep 100"], terminal: WindowSize(rows: 24, columns: 80)))
+        try session.endInput()
+        var output = ""
+        while !output.contains("ended") {
+            if case .output(let bytes) = try session.next(timeout: .seconds(10)) { output += String(decoding: bytes, as: UTF8.self) }
+        }
+        #expect(try session.send(input: [UInt8](repeating: 1, count: 1_000_000)) == AgentLimits.stdinWindowBytes)
+        try session.signal(SIGKILL)
+    }
+
     @Test func interruptsThroughTheTerminal() throws {
         let agent = try AgentFixture()
         let session = try agent.client().start(StartRequest(arguments: ["cat"], terminal: WindowSize(rows: 24, columns: 80)))

@@ -54,6 +54,9 @@ public final class StdioClient {
     private var window: Int
     private var isStarted = false
     private var inputHasEnded = false
+    /// Found out at the start: a terminal that was closed is none any more.
+    private let inputIsTerminal = TerminalMode.isTerminal(0)
+    private var terminalIsGone = false
     private var brokenOutputs: Set<Int32> = []
 
     /// Takes over a connection on which the program was asked for.
@@ -73,7 +76,7 @@ public final class StdioClient {
 
     /// Relays until the end.
     ///
-    /// Signals of this process are passed on to the program meanwhile.
+    /// Signals of this process are passed on to the program meanwhile, but for the hang-up of its terminal, which ends the relay.
     ///
     /// - Throws: `SystemError` when the process has no room for descriptors.
     public func run() throws(SystemError) -> Outcome {
@@ -103,6 +106,7 @@ public final class StdioClient {
             guard clinux_poll(&descriptors, 3, -1) >= 0 else { continue }
             if descriptors[1].revents != 0 { passSignal(signals) }
             if descriptors[2].revents != 0 { passInput() }
+            if terminalIsGone { return .lost }
             if descriptors[0].revents & ~Int16(POLLOUT) != 0, let outcome = receive() { return outcome }
         }
     }
@@ -130,6 +134,8 @@ public final class StdioClient {
             guard signal > 0 else { return }
             if signal == Int(SIGWINCH) {
                 sendWindowSize()
+            } else if signal == Int(SIGHUP), options.terminal, inputIsTerminal {
+                terminalIsGone = true
             } else {
                 send(.signal, SignalRequest(signal: Int32(truncatingIfNeeded: signal)).encoded)
             }
@@ -148,7 +154,9 @@ public final class StdioClient {
         if count == -Int(EAGAIN) || count == -Int(EINTR) { return }
         guard count > 0 else {
             inputHasEnded = true
-            return send(.stdinEnd)
+            // A terminal in raw mode ends by being closed only. That is not the program's concern: its own stays for the next client.
+            if inputIsTerminal { terminalIsGone = true } else { send(.stdinEnd) }
+            return
         }
         window -= count
         send(.stdin, Array(chunk[..<count]))

@@ -95,7 +95,8 @@ final class Session {
     ///
     /// Small grants are saved up.
     func grant(_ bytes: Int, _ agent: Agent) {
-        pendingCredit += bytes
+        // A terminal's end-of-file character is taken as well, but no client sent it: it must not widen the window.
+        pendingCredit = min(pendingCredit + bytes, AgentLimits.stdinWindowBytes - inputWindow)
         guard pendingCredit > AgentLimits.stdinWindowBytes / 4 || (input?.pendingInput ?? 0) == 0, pendingCredit > 0 else { return }
         inputWindow += pendingCredit
         connection?.send(.stdinCredit, request: request, StdinCredit(UInt32(truncatingIfNeeded: pendingCredit)).encoded, agent)

@@ -99,7 +99,8 @@ final class SpaceKeeper: Sendable {
     private static let attemptsMax = 3
 
     private struct State {
-        var collectedAtBytes: UInt64 = 0
+        /// Counted from a random point, so that processes that live too short to write that much collect as often in total.
+        var collectAtBytes = UInt64.random(in: 0..<SpaceKeeper.collectEveryBytes)
         var isCollecting = false
         var failedAttempts = 0
     }
@@ -115,9 +116,9 @@ final class SpaceKeeper: Sendable {
     /// Begins a collection in the background when enough was written since the last.
     func look(writtenBytes: UInt64) {
         let begins = state.withLock { state in
-            guard !state.isCollecting, writtenBytes &- state.collectedAtBytes >= SpaceKeeper.collectEveryBytes else { return false }
+            guard !state.isCollecting, writtenBytes >= state.collectAtBytes else { return false }
             state.isCollecting = true
-            state.collectedAtBytes = writtenBytes
+            state.collectAtBytes = writtenBytes &+ SpaceKeeper.collectEveryBytes
             return true
         }
         guard begins else { return }
