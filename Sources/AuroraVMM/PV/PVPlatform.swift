@@ -51,7 +51,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         get throws(MachineError) {
             do throws(SystemError) {
                 let memory = try Mapping.anonymous(count: memoryBytes, what: "guest memory")
-                if getenv("NOTHP") == nil { memory.adviseHugePages() }
+                memory.adviseHugePages()
                 return [
                     .init(start: GuestAddress(0), mapping: memory),
                     slot.region,

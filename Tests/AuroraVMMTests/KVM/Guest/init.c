@@ -182,8 +182,8 @@ static void alarm_worker(uint64_t milliseconds) {
 }
 
 // Sets the wall clock an hour back, then looks at it and at random numbers all the time. When the wall clock jumps, the guest was
-// restored: says which was the
-// last old sample, the first new one, and the random numbers around it, each with the time-stamp counter before.
+// restored: says which was the last old sample, the first new one, and the random numbers around it, each with the time-stamp
+// counter before.
 static void clock_worker(void) {
     struct timespec behind;
     clock_gettime(CLOCK_REALTIME, &behind);
