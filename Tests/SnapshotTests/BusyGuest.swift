@@ -94,14 +94,28 @@ final class Witness: @unchecked Sendable {
         throw GuestConsole.TimedOut(what: "epoch", lines: [])
     }
 
-    /// The first pages that differ.
-    func differences(_ backend: MemoryBackend, _ number: EpochNumber) throws -> [Int] {
+    /// Witnesses an epoch and compares it with what each backend has of it.
+    ///
+    /// Backends keep the newest epochs only, and this task may have to wait for its turn longer than that: then another epoch
+    /// is witnessed.
+    func compare(_ pipeline: EpochPipeline, _ backends: MemoryBackend...) async throws -> (number: EpochNumber, differences: [Int]) {
+        for _ in 0..<50 {
+            let number = try await next()
+            try await pipeline.barrier()
+            let found = backends.map { differences($0, number) }
+            if !found.contains(nil) { return (number, found.flatMap { $0 ?? [] }) }
+        }
+        throw GuestConsole.TimedOut(what: "epoch that is still kept", lines: [])
+    }
+
+    /// The first pages that differ; nil when the epoch is not kept any more.
+    private func differences(_ backend: MemoryBackend, _ number: EpochNumber) -> [Int]? {
         memset(image.base, 0, image.count)
-        try #require(
-            backend.withPages(at: number) { key, bytes in
-                guard let source = bytes.baseAddress, key.page < machine.memory.pageCount else { return }
-                memcpy(image.base + key.page * pageBytes, source, pageBytes)
-            })
+        let isKept = backend.withPages(at: number) { key, bytes in
+            guard let source = bytes.baseAddress, key.page < machine.memory.pageCount else { return }
+            memcpy(image.base + key.page * pageBytes, source, pageBytes)
+        }
+        guard isKept else { return nil }
         if memcmp(image.base, copy.base, image.count) == 0 { return [] }
         return Array(
             (0..<machine.memory.pageCount).lazy.filter {

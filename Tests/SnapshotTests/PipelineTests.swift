@@ -28,9 +28,7 @@ struct PipelineTests {
         let backend = MemoryBackend(limits: .init(epochs: 1000, bytes: 2 << 30))
         try pipeline.attach(backend)
         for round in 0..<8 {
-            let number = try await witness.next()
-            try await pipeline.barrier()
-            let differences = try witness.differences(backend, number)
+            let (number, differences) = try await witness.compare(pipeline, backend)
             #expect(differences == [], "round \(round), epoch \(number)")
             print("epoch \(number): \(backend.bytes >> 20) MiB kept")
         }
@@ -59,10 +57,8 @@ struct PipelineTests {
         #expect(throws: PipelineError.nameTaken("second")) { try pipeline.attach(MemoryBackend(name: "second")) }
         try await pipeline.requestCheckpoint(on: "second")
         for _ in 0..<3 {
-            let number = try await witness.next()
-            try await pipeline.barrier()
-            #expect(try witness.differences(first, number) == [])
-            #expect(try witness.differences(second, number) == [])
+            let (number, differences) = try await witness.compare(pipeline, first, second)
+            #expect(differences == [], "epoch \(number)")
         }
         try pipeline.detach("memory")
         let kept = first.epochs.count

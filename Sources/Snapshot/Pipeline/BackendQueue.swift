@@ -51,7 +51,7 @@ final class BackendQueue: @unchecked Sendable {
         self.backend = backend
         self.report = report
         state = Mutex(State(written: previous, durable: previous, isBaseComplete: scan == nil))
-        thread = try Thread(name: "to \(backend.name)") { @Sendable [unowned self] in self.main(scan) }
+        thread = try Thread(name: "to \(backend.name)") { @Sendable [unowned(unsafe) self] in self.main(scan) }
     }
 
     deinit { stop() }

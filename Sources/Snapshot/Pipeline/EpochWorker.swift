@@ -12,7 +12,8 @@ final class EpochWorker: @unchecked Sendable {
     /// KVM's dirty ring is looked after at least this often, in nanoseconds.
     private static let restMax: Int64 = 20_000_000
 
-    unowned let pipeline: EpochPipeline
+    /// `unowned(unsafe)`: the pipeline's `deinit` joins this thread, which reads it until then; a checked reference traps there.
+    unowned(unsafe) let pipeline: EpochPipeline
     let collector: PageCollector
     let machine: Machine
     let pool: PagePool
