@@ -105,6 +105,9 @@ public final class StreamWriter: @unchecked Sendable {
         }
     }
 
+    /// Thinning passes over a checkpoint as long as this writer lives: a machine fetches its untouched pages through its tables.
+    public func keep(_ number: UInt64) { lock.withLock { _ in _ = core.kept.insert(number) } }
+
     /// The next epoch continues an earlier checkpoint of this stream than the last: a rollback.
     ///
     /// What came after it stays in the history.

@@ -55,7 +55,8 @@ extension WriterCore {
     }
 
     private func isDroppable(_ entry: CheckpointEntry) -> Bool {
-        entry.name.isEmpty && entry.number != lastNumber && CheckpointReference(stream: record.stream, number: entry.number) != parent
+        entry.name.isEmpty && entry.number != lastNumber && !kept.contains(entry.number)
+            && CheckpointReference(stream: record.stream, number: entry.number) != parent
     }
 
     /// Removes checkpoints from the history.

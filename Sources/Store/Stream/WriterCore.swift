@@ -28,6 +28,8 @@ final class WriterCore {
     var lastOffset: UInt64
     var durableSequence: UInt64
     var durableNumber: UInt64
+    /// Numbers that thinning passes over: somebody still reads pages through their tables.
+    var kept: Set<UInt64> = []
     var epoch: OpenEpoch?
     /// An anchor that has been written; the slot may refer to it after the next flush.
     var pendingAnchor: DataReference?

@@ -61,9 +61,12 @@ final class StoreHistory: Sendable {
             let writer = try access.store.createStream(
                 name: environment.streamName, origin: origin.reference, time: UInt64(clamping: Timestamp.wallClockNanoseconds()),
                 options: options(environment))
+            // Its first checkpoint has the tables of the origin, which the machine fetches its pages through.
+            writer.keep(writer.lastNumber)
             return StoreHistory(access, writer, machine)
         }
         let writer = try access.store.writer(for: environment.streamName, options: options(environment))
+        writer.keep(origin.number)
         if writer.lastNumber != origin.number { try writer.rebase(on: origin) }
         return StoreHistory(access, writer, machine)
     }
@@ -71,6 +74,8 @@ final class StoreHistory: Sendable {
     /// Goes on with the same writer after the machine was put back to one of its checkpoints.
     func rolledBack(to reader: CheckpointReader, _ machine: GroupMachineOfStore) throws -> StoreHistory {
         try writer.rebase(on: reader)
+        // Disks go on reading what was not written since.
+        writer.keep(reader.number)
         return StoreHistory(access, writer, machine)
     }
 
