@@ -8,7 +8,10 @@ enum BackendEvent: Sendable {
     case progress
     /// All epochs up to this one are durable.
     case durable(EpochNumber)
+    /// It takes nothing any more; who waits for it is not told yet.
     case failed(BackendError)
+    /// Everything that a failure brings with it has been done: those who wait for it can be told.
+    case refuses(BackendError)
 }
 
 /// One backend's thread, and the pages and epochs that wait for it.
@@ -32,6 +35,8 @@ final class BackendQueue: @unchecked Sendable {
         var lag: Int64 = 0
         var isBaseComplete: Bool
         var failure: BackendError?
+        /// Whether the failure has been handled, so that who comes now is refused.
+        var isFailureHandled = false
         var isStopping = false
     }
 
@@ -60,6 +65,8 @@ final class BackendQueue: @unchecked Sendable {
     var isReady: Bool { state.withLock { $0.isBaseComplete && $0.failure == nil } }
     /// Why it is not used any more.
     var failure: BackendError? { state.withLock { $0.failure } }
+    /// The failure, once the group has been paused, or the backend let go: who is told of it finds that done.
+    var refusal: BackendError? { state.withLock { $0.isFailureHandled ? $0.failure : nil } }
     /// Epochs that are not durable yet.
     var epochsInFlight: Int { state.withLock { $0.epochs } }
 
@@ -176,6 +183,8 @@ final class BackendQueue: @unchecked Sendable {
         }
         _ = dropped
         report(.failed(error))
+        state.withLock { $0.isFailureHandled = true }
+        report(.refuses(error))
     }
 }
 

@@ -10,20 +10,22 @@ extension EpochPipeline {
             arrived(epoch, at: name)
             configuration.report(.durable(epoch, backend: name))
         case .failed(let error):
+            // In this order: who is told of the failure, or finds the backend gone, finds the rest done.
             let pauses = configuration.failurePolicy == .pauseGroup
-            if pauses {
-                pauseGuest()
-            } else {
-                state.withLock { state in
-                    // This is the queue's own thread, which cannot wait for itself.
-                    state.retired += state.queues.filter { $0.backend.name == name }
-                    state.queues.removeAll { $0.backend.name == name }
-                }
-            }
-            settle(name, .failure(.backend(error)))
+            if pauses { pauseGuest() }
             configuration.report(.backendFailed(error, guestIsPaused: pauses))
+            if !pauses { retire(name) }
+        case .refuses(let error): settle(name, .failure(.backend(error)))
         }
         wake.signal()
+    }
+
+    /// Lets a failed backend go. This is its queue's own thread, which cannot wait for itself.
+    private func retire(_ name: String) {
+        state.withLock { state in
+            state.retired += state.queues.filter { $0.backend.name == name }
+            state.queues.removeAll { $0.backend.name == name }
+        }
     }
 
     private func arrived(_ epoch: EpochNumber, at name: String) {

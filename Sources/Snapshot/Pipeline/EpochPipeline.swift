@@ -132,7 +132,11 @@ public final class EpochPipeline: Sendable {
             let refusal = state.withLock { state -> PipelineError? in
                 if let failure = state.failure { return failure }
                 if state.isStopping { return .stopped }
-                guard state.queues.contains(where: { backend == nil || $0.backend.name == backend }) else { return .noBackend(backend) }
+                let asked = state.queues.filter { backend == nil || $0.backend.name == backend }
+                if asked.allSatisfy({ $0.refusal != nil }) {
+                    let gone = state.retired.filter { backend == nil || $0.backend.name == backend }
+                    return (asked + gone).lazy.compactMap(\.failure).first.map { .backend($0) } ?? .noBackend(backend)
+                }
                 state.requests.append(Request(identifier: state.nextRequest, name: name, backend: backend, continuation: continuation))
                 state.nextRequest += 1
                 return nil

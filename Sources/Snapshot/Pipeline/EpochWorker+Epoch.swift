@@ -111,7 +111,8 @@ extension EpochWorker {
     ) throws(PipelineError) -> StoppedEpoch? {
         // A base that is complete now, before the stop, holds no page newer than the epoch.
         let ready = queues.filter(\.isReady)
-        let filling = queues.filter { !$0.isReady && $0.failure == nil }
+        // Asked once only: a base completed in between would miss this epoch's pages.
+        let filling = queues.filter { queue in !ready.contains { $0 === queue } }
         let number = pipeline.lastEpoch.next
         let start = EpochWorker.now()
         if !isPaused { machine.pause() }
@@ -190,7 +191,11 @@ extension EpochWorker {
                 }
             }
         }
-        for queue in stop.ready { queue.submit(.write(epoch)) }
+        for queue in stop.ready {
+            queue.submit(.write(epoch))
+            // It may have failed before those who wait for this epoch were noted down.
+            if let refusal = queue.refusal { pipeline.settle(queue.backend.name, .failure(.backend(refusal))) }
+        }
         for queue in stop.filling { queue.submit(.stage(epoch.pages)) }
     }
 
