@@ -248,7 +248,7 @@ def add_restore(figures, part, label, found, quoted, goals):
                     paper=f"{quoted['total']:g}" if quoted else "", goal=goals[0])
         for key, name in (("store", "finding it in the store, reading its state"), ("memory", "memory"), ("machine", "virtual machine"),
                           ("state", "processor and device state"), ("threads", "threads"), ("disks", "disks"),
-                          ("history", "beginning the checkpoints that follow")):
+                          ("history", "pipeline of the checkpoints that follow")):
             figures.add(part, f"{label}: of that {name}", "us", summary([one[key] for one in times]),
                         paper=f"{quoted[key]:g}" if quoted and key in quoted else "")
         figures.add(part, f"{label}: first instruction to first answer", "ms",

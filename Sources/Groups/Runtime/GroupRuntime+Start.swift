@@ -18,12 +18,15 @@ extension GroupRuntime {
                 vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) },
                 context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) }))
         self.machine.withLock { $0 = machine }
-        let mode = machine.modeName
-        update { $0.mode = mode }
         let events = events
         machine.whenEnded { events.push(.machineEnded($0)) }
         try machine.start()
-        if let times = machine.restoreTimes { update { $0.restoreTimes = times } }
+        // What the disk has to be told is told when the machine runs.
+        let (mode, times) = (machine.modeName, machine.restoreTimes)
+        update { status in
+            status.mode = mode
+            if let times { status.restoreTimes = times }
+        }
     }
 
     /// The disks: the image's root, then the volumes, which are the store's for a group that is persisted.

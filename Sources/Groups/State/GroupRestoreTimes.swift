@@ -12,7 +12,7 @@ public struct GroupRestoreTimes: Codable, Sendable, Hashable {
     public var state = 0.0
     /// The threads that run it.
     public var threads = 0.0
-    /// Beginning the checkpoints that follow.
+    /// What records and checkpoints it from now on; its history in the store begins when it runs.
     public var history = 0.0
     /// All of it, from the opening of the store until the processor may run.
     public var total = 0.0

@@ -88,6 +88,14 @@ public final class FileDisk: Disk {
         }
     }
 
+    /// Asks the file system for the next byte outside of a hole (`SEEK_DATA` of lseek(2)).
+    public func firstData(from offset: UInt64) -> UInt64 {
+        let found = lseek(descriptor.rawValue, off_t(clamping: offset), SEEK_DATA)
+        if found >= 0 { return max(offset, UInt64(found)) }
+        // Beyond the last data; anything else means that the file system cannot tell.
+        return clinux_errno() == ENXIO ? .max : offset
+    }
+
     /// Reads by `pread`, as often as it takes.
     public func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
         var done = 0

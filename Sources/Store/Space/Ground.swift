@@ -28,7 +28,7 @@ final class Ground: StoreGround {
 
     func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
         var found: [(index: UInt32, record: SlotRecord)] = []
-        for (index, copies) in zip(0..<slotCount, try slotTable.copies(of: 0..<slotCount)) {
+        for (index, copies) in try slotTable.written() {
             // A slot that cannot be read names no stream; scrub reports it.
             guard let newest = copies.newest, let record = copies.sectors[newest]?.record else { continue }
             found.append((index, record))
@@ -41,7 +41,7 @@ final class Ground: StoreGround {
     /// - Throws: `StoreError.damaged` when one cannot be read: whoever frees must not pass over it.
     func allSlots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
         var found: [(index: UInt32, record: SlotRecord)] = []
-        for (index, copies) in zip(0..<slotCount, try slotTable.copies(of: 0..<slotCount)) {
+        for (index, copies) in try slotTable.written() {
             if copies.damage[0] == nil, copies.damage[1] == nil {
                 guard let newest = copies.newest, let record = copies.sectors[newest]?.record else { continue }
                 found.append((index, record))

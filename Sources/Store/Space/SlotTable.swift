@@ -10,6 +10,8 @@ struct SlotTable: Sendable {
         var sectors: [SlotSector?] = [nil, nil]
         /// What is wrong with a copy.
         var damage: [StoreError?] = [nil, nil]
+        /// Whether there is anything in either.
+        var isWritten: Bool { sectors[0] != nil || sectors[1] != nil || damage[0] != nil || damage[1] != nil }
         /// The copy that counts: the newer of the valid ones.
         var newest: Int? {
             switch (sectors[0]?.generation, sectors[1]?.generation) {
@@ -60,6 +62,29 @@ struct SlotTable: Sendable {
                     result[index].damage[copy] = error
                 }
             }
+        }
+        return result
+    }
+
+    /// Slots whose copies are read at once where all are.
+    private static let slotsAtOnce: UInt32 = 256
+
+    /// Both copies of all slots that were ever written; what never was is not even read where the disk knows.
+    func written() throws(StoreError) -> [(index: UInt32, copies: Copies)] {
+        let sector = UInt64(StoreFormat.sectorBytes)
+        var result: [(index: UInt32, copies: Copies)] = []
+        var first: UInt32 = 0
+        while first < layout.slotCount {
+            let data = (0..<2).map { copy in
+                let start = layout.slotOffset(0, copy: copy)
+                let found = disk.firstData(from: layout.slotOffset(first, copy: copy))
+                return UInt32(clamping: (found - start) / sector)
+            }
+            first = max(first, min(data[0], data[1]))
+            guard first < layout.slotCount else { break }
+            let end = min(layout.slotCount, first + Self.slotsAtOnce)
+            for (index, copies) in zip(first..<end, try copies(of: first..<end)) where copies.isWritten { result.append((index, copies)) }
+            first = end
         }
         return result
     }

@@ -3,6 +3,7 @@ import Groups
 import Linux
 import Snapshot
 import Store
+import Synchronization
 
 /// A store as the commands and the VMM process use it: histories of groups, images, and what is in a checkpoint.
 struct StoreAccess: Sendable {
@@ -22,6 +23,21 @@ struct StoreAccess: Sendable {
                 .notFound, "There is no store at \(path)", remedy: "aurora persist makes one at its first use; or: aurora store init")
         }
         return access
+    }
+
+    private static let opened = Mutex<[String: StoreAccess]>([:])
+
+    /// Opens a store once in the life of this process, for one that goes on using it.
+    ///
+    /// - Throws: as `open`.
+    static func openOnce(_ path: String) throws -> StoreAccess {
+        if let access = opened.withLock({ $0[path] }) { return access }
+        let access = try open(path)
+        return opened.withLock { all in
+            let first = all[path] ?? access
+            all[path] = first
+            return first
+        }
     }
 
     /// Opens a store; nil when there is none.

@@ -30,10 +30,9 @@ extension GroupMachineOfStore: GroupPersistence {
     }
 
     /// The store's backend of a machine that went on from a checkpoint: it has all but what is written from now on.
-    func attachOrigin() throws {
-        guard let origin else { return }
+    func attach(_ origin: CheckpointReader, to pipeline: EpochPipeline) throws {
         let history = try StoreHistory.resume(self, from: origin)
-        let pipeline = try makePipeline(after: history.writer.lastNumber)
+        pipeline.advance(to: EpochNumber(history.writer.lastNumber))
         do throws(PipelineError) {
             try pipeline.attach(history.backend, base: EpochNumber(origin.number))
         } catch { throw GroupError(.host, "\(error)") }

@@ -63,10 +63,12 @@ final class GroupMachineOfStore: GroupMachine {
     var restoreTimes: GroupRestoreTimes? { state.withLock { $0.watch?.times } }
 
     func start() throws {
-        // Writes of a restored guest must be known from its first instruction on.
-        if origin != nil { try attachOrigin() }
+        guard let origin else { return machine.resume() }
+        // Writes are recorded from the first instruction on, so that the history can begin while the guest runs: that waits for the disk.
+        let pipeline = try makePipeline(after: 0)
         machine.resume()
         state.withLock { $0.watch?.resumed() }
+        try attach(origin, to: pipeline)
     }
 
     func pause() {

@@ -56,7 +56,7 @@ final class StoreHistory: Sendable {
     /// Goes on from a checkpoint: of the group's own history, or of another's that this one then begins with.
     static func resume(_ machine: GroupMachineOfStore, from origin: CheckpointReader) throws -> StoreHistory {
         let environment = machine.environment
-        let access = try StoreAccess.open(environment.storePath)
+        let access = try StoreAccess.openOnce(environment.storePath)
         guard origin.streamName == environment.streamName else {
             let writer = try access.store.createStream(
                 name: environment.streamName, origin: origin.reference, time: UInt64(clamping: Timestamp.wallClockNanoseconds()),

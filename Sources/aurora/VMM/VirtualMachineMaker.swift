@@ -32,7 +32,7 @@ enum VirtualMachineMaker {
             return GroupMachineOfStore(try Machine(configuration), disks, environment, origin: nil)
         }
         var watch = RestoreWatch()
-        let access = try StoreAccess.open(specification.storePath)
+        let access = try StoreAccess.openOnce(specification.storePath)
         let reader = try access.reader(origin)
         let envelope = try access.envelope(reader)
         let state = try MachineState(encoded: Array(envelope.machine))
@@ -48,6 +48,6 @@ enum VirtualMachineMaker {
 
     /// What was kept of the host's side in a checkpoint.
     @Sendable static func context(_ address: CheckpointAddress, storePath: String) throws -> GroupContext {
-        try StoreAccess.open(storePath).context(address)
+        try StoreAccess.openOnce(storePath).context(address)
     }
 }
