@@ -1,3 +1,4 @@
+import Glibc
 import Store
 
 /// Measures a store on a file system, against the plain file operations it stands on, in the same run.
@@ -14,7 +15,8 @@ import Store
         do {
             try Measurements(directory: directory, mebibytes: mebibytes, checkpoints: checkpoints, json: !flags.isEmpty).run()
         } catch {
-            print("error: \(error)")
+            dprintf(2, "StoreBench: %s\n", "\(error)")
+            exit(1)
         }
     }
 }
