@@ -21,6 +21,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     ],
     targets: [
         // The only C: system headers, request numbers and inline wrappers; no logic.
@@ -52,13 +53,22 @@ let package = Package(
         .target(name: "Store", dependencies: ["CStore", "Linux", "CLinux"], swiftSettings: strict),
         // The epoch pipeline and its backends; joins machines and stores.
         .target(name: "Snapshot", dependencies: ["AuroraVMM", "Store", "Linux", "CLinux"], swiftSettings: strict),
+        // Functions: their catalogue, the pool of instances, the Lambda-compatible gateway. Knows neither machines nor stores.
+        .target(
+            name: "Functions",
+            dependencies: [
+                "AgentClient", "AgentProtocol", "Linux", "CLinux", logging,
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
         // Measures a store against the plain file operations it stands on.
         .executableTarget(name: "StoreBench", dependencies: ["Store"], path: "bench/StoreBench", swiftSettings: strict),
         .executableTarget(
             name: "aurora",
             dependencies: [
-                "Snapshot", "Store", "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux", argumentParser,
-                logging,
+                "Functions", "Snapshot", "Store", "Groups", "AuroraVMM", "AgentClient", "AgentProtocol", "Images", "Linux", "CLinux",
+                argumentParser, logging,
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
@@ -79,6 +89,7 @@ let package = Package(
         .testTarget(
             name: "StoreTests", dependencies: ["Store", "StoreSimulation", "StoreExercise", "Linux", "CLinux", "CStore"],
             swiftSettings: strict),
+        .testTarget(name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["aurora", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),

@@ -15,7 +15,8 @@ import Store
         do {
             try Measurements(directory: directory, mebibytes: mebibytes, checkpoints: checkpoints, json: !flags.isEmpty).run()
         } catch {
-            dprintf(2, "StoreBench: %s\n", "\(error)")
+            let message = "StoreBench: \(error)\n"
+            _ = message.withCString { write(STDERR_FILENO, $0, strlen($0)) }
             exit(1)
         }
     }

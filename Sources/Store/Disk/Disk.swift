@@ -25,7 +25,8 @@ public protocol Disk: AnyObject, Sendable {
     ///
     /// - Throws: `DiskError`; then nothing is known about them, and the caller must not write on as if they were there.
     func flush() throws(DiskError)
-    /// The first byte from `offset` on that may be other than zero, `UInt64.max` when all that follows is zero: at most a guess that is too early.
+    /// The first byte from `offset` on that may be other than zero, `UInt64.max` when all that follows is zero: at
+    /// most a guess that is too early.
     func firstData(from offset: UInt64) -> UInt64
     /// The range is not needed any more: it may read as zeros or as anything, and its space may be freed.
     ///

@@ -1,0 +1,35 @@
+/// One running copy of a function: a micro-VM restored from the function's snapshot. It serves one request at a time.
+public protocol FunctionInstance: AnyObject, Sendable {
+    /// Names the instance in logs and metrics.
+    var identifier: String { get }
+    /// Private memory in bytes, as the kernel counts it now; nil when it cannot be told.
+    var privateBytes: Int? { get }
+
+    /// Serves one request.
+    ///
+    /// - Throws: `InstanceError`: the instance is not usable any more, and has been or has to be ended.
+    func invoke(_ invocation: Invocation) async throws(InstanceError) -> InvocationResult
+
+    /// Ends the machine and everything it holds; idempotent; returns when nothing is left.
+    func end() async
+}
+
+/// Where instances come from: the pool of machines, or a pretended one in tests.
+public protocol InstanceSource: Sendable {
+    /// Restores an instance of a deployed function.
+    ///
+    /// - Throws: `InstanceError` when it cannot be: the machine it was tried in is thrown away.
+    func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance
+}
+
+/// How an instance came to serve a request.
+public enum StartKind: String, Sendable, CaseIterable {
+    /// A kernel was booted and the function initialized.
+    case cold
+    /// Restored in a machine made on the spot.
+    case restored
+    /// Restored in a machine of the pool.
+    case pooled
+    /// An idle instance was there.
+    case reused
+}
