@@ -1,4 +1,6 @@
-/// One running copy of a function: a micro-VM restored from the function's snapshot. It serves one request at a time.
+/// One running copy of a function.
+///
+/// It is a micro-VM restored from the function's snapshot, and serves one request at a time.
 public protocol FunctionInstance: AnyObject, Sendable {
     /// Names the instance in logs and metrics.
     var identifier: String { get }

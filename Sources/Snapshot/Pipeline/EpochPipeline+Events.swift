@@ -20,7 +20,9 @@ extension EpochPipeline {
         wake.signal()
     }
 
-    /// Lets a failed backend go. This is its queue's own thread, which cannot wait for itself.
+    /// Lets a failed backend go.
+    ///
+    /// This is its queue's own thread, which cannot wait for itself.
     private func retire(_ name: String) {
         state.withLock { state in
             state.retired += state.queues.filter { $0.backend.name == name }
