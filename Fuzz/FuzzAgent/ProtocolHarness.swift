@@ -43,7 +43,15 @@ enum ProtocolHarness {
         case .stdinCredit: check(StdinCredit.self, payload)
         case .exited: check(ExitStatus.self, payload)
         case .objectReport: check(ObjectReport.self, payload)
-        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr: break
+        case .functionAttach: check(FunctionAttach.self, payload)
+        case .functionStart: check(FunctionStart.self, payload)
+        case .functionRestored: check(FunctionRestored.self, payload)
+        case .functionInvoke: check(FunctionInvoke.self, payload)
+        case .functionState: check(FunctionState.self, payload)
+        case .functionAnswer: check(FunctionAnswer.self, payload)
+        case .functionEnd: check(FunctionEnd.self, payload)
+        case .functionExited: check(ExitStatus.self, payload)
+        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr, .functionEvent, .functionKill, .functionLog, .functionBody: break
         }
     }
 

@@ -47,6 +47,13 @@ final class AgentConnection: Sendable {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(payload.count + Frame.headerBytes)
         Frame.appendMessage(type, request: request, payload: payload, to: &bytes)
+        try send(bytes: bytes, deadline, what)
+    }
+
+    /// Sends frames that are put together already.
+    ///
+    /// - Throws: as `send(_:request:payload:_:_:)`.
+    func send(bytes: [UInt8], _ deadline: Deadline, _ what: String) throws(AgentError) {
         let error: AgentError? = outgoing.withLock { (broken: inout Bool) -> AgentError? in
             guard !broken else { return .disconnected(what) }
             do throws(AgentError) {

@@ -19,6 +19,13 @@ public enum MessageType: UInt8, Sendable, CaseIterable {
     case sync = 0x0F
     case shutdown = 0x10
 
+    case functionAttach = 0x20
+    case functionStart = 0x21
+    case functionRestored = 0x22
+    case functionInvoke = 0x23
+    case functionEvent = 0x24
+    case functionKill = 0x25
+
     case welcome = 0x81
     case done = 0x82
     case failed = 0x83
@@ -28,6 +35,13 @@ public enum MessageType: UInt8, Sendable, CaseIterable {
     case stdinCredit = 0x87
     case exited = 0x88
     case objectReport = 0x89
+
+    case functionState = 0xA0
+    case functionLog = 0xA1
+    case functionAnswer = 0xA2
+    case functionBody = 0xA3
+    case functionEnd = 0xA4
+    case functionExited = 0xA5
 
     /// Whether the host may send it.
     public var isRequest: Bool { rawValue & 0x80 == 0 }
@@ -96,7 +110,7 @@ public struct Frame: Equatable, Sendable {
 /// Cuts a byte stream into frames.
 ///
 /// Holds at most one partial frame plus what was appended last.
-public struct FrameDecoder {
+public struct FrameDecoder: Sendable {
     private var buffer: [UInt8] = []
     private var head = 0
 
@@ -154,7 +168,7 @@ public struct FrameDecoder {
 }
 
 /// Joins the frames of a split message and limits its length.
-public struct MessageAssembler {
+public struct MessageAssembler: Sendable {
     private let bytesMax: Int
     private var partial: Frame?
 
