@@ -7,7 +7,7 @@ enum ParserHarness {
 
     /// Gives the bytes to one parser.
     static func readKernelText(_ which: UInt8, _ bytes: [UInt8]) {
-        switch which % 10 {
+        switch which % 11 {
         case 0: _ = ProcessParser.parseStat(bytes)
         case 1: _ = ProcessParser.parseIdentity(status: bytes)
         case 2:
@@ -24,6 +24,7 @@ enum ParserHarness {
             var sockets: [UnixSocketObject] = []
             _ = SocketDiagnostics.parse(bytes, into: &sockets, limit: limit)
         case 8: _ = Accounts.resolve(Text(bytes.prefix(8)), passwd: bytes, group: bytes)
+        case 9: readRuntimeRequests(bytes)
         default:
             let line = KernelCommandLine(bytes)
             _ = line.value(of: "aurora.root")
@@ -31,5 +32,24 @@ enum ParserHarness {
             _ = DescriptorParser.kind(link: Text(bytes), mode: 0o020000)
             _ = AddressFormat.text(Array(bytes.prefix(16)))
         }
+    }
+
+    /// The bytes of a runtime's HTTP connection, in pieces of the length that the first byte says.
+    private static func readRuntimeRequests(_ bytes: [UInt8]) {
+        var parser = RuntimeRequestParser()
+        let length = max(1, Int(bytes.first ?? 1))
+        var rest = bytes.dropFirst()
+        do throws(RuntimeRequestFault) {
+            while !rest.isEmpty {
+                let piece = [UInt8](rest.prefix(length))
+                rest = rest.dropFirst(length)
+                var position = 0
+                while try parser.next(piece.span, &position) != .needsMore {}
+                guard position == piece.count else {
+                    print("the parser wants more and leaves bytes unread")
+                    abort()
+                }
+            }
+        } catch { return }
     }
 }

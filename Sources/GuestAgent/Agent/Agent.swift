@@ -15,6 +15,8 @@ final class Agent {
     var sessions: [Session] = []
     var connectionCount = 0
     var shutdown: Shutdown?
+    /// The function that runs here, if one does.
+    let function = RuntimeAPI()
     /// The module `unix_diag`, open and not loaded yet, or -1.
     var socketDiagnostics: Int32 = -1
     /// One buffer for all reads: the agent has one thread, and no read is kept in it across events.
@@ -51,7 +53,19 @@ final class Agent {
         }
         guard opened >= 0 else { return report("cannot listen for the host (are the vsock modules loaded?)", opened) }
         loop.watch(Listener(Int32(truncatingIfNeeded: opened)), Events.input)
+        listenForFunctions()
         if isGuest { console.say("ready") }
+    }
+
+    private func listenForFunctions() {
+        let opened: Int
+        if let path = options.testSocket {
+            opened = withCString(path + ".function") { sys_listen_unix($0) }
+        } else {
+            opened = sys_listen_vsock(FunctionLimits.vsockPort)
+        }
+        guard opened >= 0 else { return report("cannot listen for the host of a function", opened) }
+        loop.watch(FunctionListener(Int32(truncatingIfNeeded: opened)), Events.input)
     }
 
     private func protectFromMemoryShortage() {
@@ -97,7 +111,9 @@ final class Agent {
                 sys_exited(status) != 0
                 ? ExitStatus(.code, UInt8(truncatingIfNeeded: sys_exit_code(status)))
                 : ExitStatus(.signal, UInt8(truncatingIfNeeded: sys_term_signal(status)))
-            sessions.first { $0.processNumber == Int32(truncatingIfNeeded: number) && $0.status == nil }?.ended(ended, self)
+            let process = Int32(truncatingIfNeeded: number)
+            if function.processEnded(process, ended, self) { continue }
+            sessions.first { $0.processNumber == process && $0.status == nil }?.ended(ended, self)
         }
     }
 }

@@ -13,13 +13,20 @@ enum Spawner {
         do throws(Failure) {
             let identity = try identity(request.user)
             var streams = try Streams.make(request, owner: identity)
-            let child = try spawn(request, identity, streams)
+            let child = try spawn(request, identity, controlGroup: Text(), streams)
             let session = streams.session(child, request, connection, number)
             connection.session = session
             session.begin(agent)
         } catch {
             connection.fail(number, error, agent)
         }
+    }
+
+    /// Starts a program with streams of the caller's own, in a control group unless its path is empty; returns its process number.
+    ///
+    /// - Throws: `Failure` that says why it cannot be started.
+    static func spawn(_ request: StartRequest, controlGroup: Text, _ streams: borrowing Streams) throws(Failure) -> Int32 {
+        try spawn(request, try identity(request.user), controlGroup: controlGroup, streams)
     }
 
     private static func identity(_ user: Text) throws(Failure) -> Identity {
@@ -48,12 +55,14 @@ enum Spawner {
         return list
     }
 
-    private static func spawn(_ request: StartRequest, _ identity: Identity, _ streams: borrowing Streams) throws(Failure) -> Int32 {
+    private static func spawn(
+        _ request: StartRequest, _ identity: Identity, controlGroup: Text, _ streams: borrowing Streams
+    ) throws(Failure) -> Int32 {
         let environment = environment(request, identity)
         let plan = ChildPlan(
             candidates: CStringArray(candidates(request.arguments[0], environment)), arguments: CStringArray(request.arguments),
             environment: CStringArray(environment), directory: request.directory.isEmpty ? "/" : request.directory, identity: identity,
-            terminal: request.terminal != nil)
+            terminal: request.terminal != nil, controlGroup: controlGroup)
         var ends: (Int32, Int32) = (-1, -1)
         let piped = withUnsafeMutableBytes(of: &ends) { sys_pipe($0.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: Int32.self)) }
         guard piped >= 0 else { throw Failure(.system, errno: Int32(truncatingIfNeeded: -piped), "pipe") }
@@ -75,7 +84,7 @@ enum Spawner {
 /// What a child writes when it cannot become the program.
 struct ChildFailure {
     enum Stage: Int32 {
-        case session = 1, directory, identity, execute
+        case session = 1, directory, identity, execute, controlGroup
     }
     var stage: Int32
     var errno: Int32
@@ -86,6 +95,7 @@ struct ChildFailure {
         case .identity: Failure(.system, errno: errno, "change to user " + request.user)
         case .execute:
             Failure(errno == ENOENT || errno == ENOTDIR ? .commandNotFound : .notExecutable, errno: errno, request.arguments[0])
+        case .controlGroup: Failure(.system, errno: errno, "enter a control group")
         default: Failure(.system, errno: errno, "session")
         }
     }
@@ -99,6 +109,8 @@ struct ChildPlan {
     let directory: Text
     let identity: Identity
     let terminal: Bool
+    /// The directory of a control group to enter, or empty.
+    let controlGroup: Text
 
     /// In the child: becomes the program, or reports why not.
     func run(_ streams: borrowing Streams, report: Int32) -> Never {
@@ -110,6 +122,10 @@ struct ChildPlan {
         }
         _ = Files.write("/proc/self/oom_score_adj", "0", create: false)
         _ = sys_limit_descriptors(Agent.programDescriptorsMax, Agent.descriptorsMax)
+        if !controlGroup.isEmpty {
+            let entered = Files.write(controlGroup + "/cgroup.procs", "0", create: false)
+            if entered < 0 { fail(.controlGroup, entered, report) }
+        }
         becomeUser(report)
         // After the change of user, so that its permissions decide.
         let entered = withCString(directory) { sys_chdir($0) }

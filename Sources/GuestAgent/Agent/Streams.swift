@@ -29,6 +29,21 @@ struct Streams: ~Copyable {
         return try pipes(wantsInput: request.wantsInput)
     }
 
+    /// Makes one pipe for both standard output and standard error, so that what is written to them keeps its order.
+    ///
+    /// `reading` becomes the agent's end, which is the caller's.
+    ///
+    /// - Throws: `Failure` when the guest has no room for descriptors.
+    static func joined(_ reading: inout Int32) throws(Failure) -> Streams {
+        let pipe = try Pipe()
+        pipe.enlarge(outputPipeBytes)
+        var out = Descriptor(pipe.releaseWriting())
+        var err = Descriptor(try checked(sys_raise_descriptor(out.number, 3), "duplicate"))
+        let null = try checked(sys_open("/dev/null", O_RDONLY, 0), "/dev/null")
+        reading = pipe.releaseReading()
+        return Streams(null, out.release(), err.release(), input: nil, outputs: [])
+    }
+
     private static func pipes(wantsInput: Bool) throws(Failure) -> Streams {
         let out = try Pipe()
         out.enlarge(outputPipeBytes)
