@@ -36,6 +36,7 @@ final class FunctionFixture {
 }
 
 /// The runtime's side of the Lambda runtime API, byte by byte.
+///
 /// One thread may send while another reads: they share the socket alone.
 final class RuntimeClient: @unchecked Sendable {
     private let socket: OwnedDescriptor
