@@ -45,6 +45,13 @@ public final class Mapping: @unchecked Sendable {
         try map(count: count, flags: MAP_PRIVATE | MAP_NORESERVE, descriptor: descriptor.rawValue, offset: 0, writable: false, what: what)
     }
 
+    /// Maps part of a file copy-on-write.
+    ///
+    /// - Throws: `SystemError` naming `what`.
+    public static func file(privately descriptor: SharedDescriptor, count: Int, offset: Int, what: String) throws(SystemError) -> Mapping {
+        try map(count: count, flags: MAP_PRIVATE | MAP_NORESERVE, descriptor: descriptor.rawValue, offset: offset, what: what)
+    }
+
     /// Replaces whole pages of a mapping by private pages of a file.
     ///
     /// - Throws: `SystemError`.

@@ -25,6 +25,14 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
             adopting: Int32(try systemCall("open", path) { clinux_open(path, flags | O_CLOEXEC, mode) }))
     }
 
+    /// A second owner of a shared open file.
+    ///
+    /// - Throws: `SystemError` when the process has no room for descriptors.
+    public static func duplicate(of descriptor: SharedDescriptor) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(
+            adopting: Int32(try systemCall("duplicate", "descriptor") { clinux_fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0) }))
+    }
+
     /// A second owner of the same open file.
     ///
     /// - Throws: `SystemError` when the process has no room for descriptors.

@@ -21,7 +21,11 @@ struct Aurora: ParsableCommand {
                     CloneCommand.self, DetachCommand.self, TopCommand.self,
                 ]),
             CommandGroup(name: "Images and the store:", subcommands: [ImageCommand.self, StoreCommand.self, GcCommand.self]),
-            CommandGroup(name: "Host:", subcommands: [DoctorCommand.self, VMMCommand.self, BootCommand.self, MachineCommand.self]),
+            CommandGroup(
+                name: "Host:",
+                subcommands: [
+                    DoctorCommand.self, VMMCommand.self, InstanceHostCommand.self, BootCommand.self, MachineCommand.self,
+                ]),
         ])
 
     /// Runs a command; its failures are told as `error: what: why`, with the exit code of container tools.

@@ -74,6 +74,10 @@ final class DeviceBoard: @unchecked Sendable {
     private func addNetwork(
         _ network: NetworkDeviceConfiguration, _ memory: GuestMemory, _ platform: any Platform
     ) throws(SystemError) {
+        guard network.tapDescriptor >= 0 else {
+            try add(NetworkDevice(frames: UnpluggedLink(), macAddress: network.macAddress), memory, platform)
+            return
+        }
         let tap = try TapInterface(adopting: OwnedDescriptor(adopting: network.tapDescriptor), name: "of the guest")
         try add(NetworkDevice(frames: tap, macAddress: network.macAddress), memory, platform)
     }

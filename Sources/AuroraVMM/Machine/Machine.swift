@@ -22,7 +22,7 @@ public final class Machine: Sendable {
     let runner: VCPURunner
     let tracker: DirtyTracker
     let shadowPages: ShadowPages
-    private let ending: MachineEnding
+    let ending: MachineEnding
     let lazyTimes = Mutex<RestoreTimes?>(nil)
 
     /// Makes the machine and loads the kernel; nothing runs yet.
@@ -129,19 +129,30 @@ final class MachineEnding: Sendable {
     private struct State {
         var end: MachineEnd?
         var waiters: [CheckedContinuation<MachineEnd, Never>] = []
+        var observer: (@Sendable (MachineEnd) -> Void)?
     }
     private let state = Mutex(State())
 
     var value: MachineEnd? { state.withLock { $0.end } }
 
     func set(_ end: MachineEnd) {
-        let waiters = state.withLock { state in
-            if state.end != nil { return [CheckedContinuation<MachineEnd, Never>]() }
+        let (waiters, observer) = state.withLock { state in
+            if state.end != nil { return ([CheckedContinuation<MachineEnd, Never>](), nil as (@Sendable (MachineEnd) -> Void)?) }
             state.end = end
-            defer { state.waiters = [] }
-            return state.waiters
+            defer { (state.waiters, state.observer) = ([], nil) }
+            return (state.waiters, state.observer)
         }
         for waiter in waiters { waiter.resume(returning: end) }
+        observer?(end)
+    }
+
+    /// Has one observer called with the end, on the thread that knows it first; at once when the machine has ended.
+    func observe(_ observer: @escaping @Sendable (MachineEnd) -> Void) {
+        let end = state.withLock { state in
+            if state.end == nil { state.observer = observer }
+            return state.end
+        }
+        if let end { observer(end) }
     }
 
     func wait() async -> MachineEnd {

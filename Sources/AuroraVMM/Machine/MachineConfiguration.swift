@@ -48,7 +48,7 @@ public struct BlockBackendReference: Sendable, Hashable {
 
 /// A network interface of a machine.
 public struct NetworkDeviceConfiguration: Sendable, Hashable {
-    /// An open TAP descriptor (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
+    /// An open TAP descriptor (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR); negative: no cable is plugged in, frames get lost.
     ///
     /// The machine takes it over.
     public var tapDescriptor: Int32
@@ -60,6 +60,9 @@ public struct NetworkDeviceConfiguration: Sendable, Hashable {
         self.tapDescriptor = tapDescriptor
         self.macAddress = macAddress
     }
+
+    /// A network interface without a cable.
+    public init(unpluggedWith macAddress: [UInt8]) { self.init(tapDescriptor: -1, macAddress: macAddress) }
 }
 
 /// What a machine is made of.

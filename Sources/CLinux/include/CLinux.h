@@ -47,6 +47,7 @@
 #include "CLinuxSockets.h"
 #include "CLinuxDevices.h"
 #include "CLinuxUserfaults.h"
+#include "CLinuxInstances.h"
 
 // MARK: - System calls, each returning a result or -errno
 

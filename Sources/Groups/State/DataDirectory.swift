@@ -42,6 +42,8 @@ public struct DataDirectory: Sendable, Hashable {
     public func runtimePath(_ name: GroupName) -> String { "\(runtimePath)/\(name)" }
     /// `kernel/current`: `vmlinux`, `modules`, `manifest.json`.
     public var kernelPath: String { "\(path)/kernel/current" }
+    /// `launch`, the launch images of functions: a cache of what is in the store.
+    public var launchPath: String { "\(path)/launch" }
     /// The directory of one image: `root.ext4`, `manifest.json`.
     public func imagePath(_ image: String) -> String { "\(path)/images/\(image)" }
 

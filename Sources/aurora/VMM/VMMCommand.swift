@@ -42,7 +42,7 @@ struct VMMCommand: ParsableCommand {
     }
 
     /// Takes over a descriptor the launcher passed; nil when there is none.
-    private static func inherit(_ number: Int32) -> OwnedDescriptor? {
+    static func inherit(_ number: Int32) -> OwnedDescriptor? {
         guard clinux_fcntl(number, F_SETFD, Int(FD_CLOEXEC)) == 0 else { return nil }
         return OwnedDescriptor(adopting: number)
     }

@@ -33,24 +33,29 @@ extension VsockDevice {
     ///
     /// - Returns: the caller's end.
     func connect(to port: UInt32, _ link: DeviceLink, _ report: @escaping @Sendable (VsockError?) -> Void) throws(VsockError) -> Int32 {
-        guard link.queue(Self.receiveQueue) != nil else { throw .notReady }
-        guard bySocket.count < Self.connectionsMax else { throw .tooMany }
         var pair: [Int32] = [-1, -1]
         let result = cdevice_socketpair(&pair)
         guard result == 0 else {
             throw .host(SystemError("create", "a socket pair", errno: Errno(rawValue: Int32(truncatingIfNeeded: -result))))
         }
-        let connection = VsockConnection(
-            socket: OwnedDescriptor(adopting: pair[0]), key: VsockKey(hostPort: 0, guestPort: 0), phase: .greeting,
-            waiter: .caller(report))
-        bySocket[pair[0]] = connection
+        let far = OwnedDescriptor(adopting: pair[1])
+        try lead(OwnedDescriptor(adopting: pair[0]), to: port, link, .caller(report))
+        return far.release()
+    }
+
+    /// Connects a socket of the host to a port of the guest; it is closed when that fails.
+    func lead(
+        _ socket: consuming OwnedDescriptor, to port: UInt32, _ link: DeviceLink, _ waiter: VsockConnection.Waiter
+    ) throws(VsockError) {
+        guard link.queue(Self.receiveQueue) != nil else { throw .notReady }
+        guard bySocket.count < Self.connectionsMax else { throw .tooMany }
+        let connection = VsockConnection(socket: socket, key: VsockKey(hostPort: 0, guestPort: 0), phase: .greeting, waiter: waiter)
+        bySocket[connection.socket.rawValue] = connection
         guard ask(connection, port: port, link) else {
             connection.waiter = .nobody
             close(connection, link, reason: .tooMany)
-            _ = OwnedDescriptor(adopting: pair[1])
             throw .tooMany
         }
-        return pair[1]
     }
 
     /// Asks the guest for a connection to one of its ports.
@@ -190,5 +195,15 @@ extension MMIOTransport where Device == VsockDevice {
             } catch { continuation.resume(returning: .failure(error)) }
         }
         return OwnedDescriptor(adopting: try outcome.get())
+    }
+
+    /// Leads a socket of the host to a port of the guest; it is closed when that fails.
+    ///
+    /// - Throws: `VsockError` when the guest cannot be asked at all.
+    func lead(_ socket: Int32, to port: UInt32) throws(VsockError) {
+        try withDevice { device, link throws(VsockError) in
+            try device.lead(OwnedDescriptor(adopting: socket), to: port, link, .nobody)
+            attempt { () throws(VirtioError) in try device.pump(link) }
+        }
     }
 }
