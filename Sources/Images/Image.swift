@@ -26,6 +26,10 @@ public struct ImageManifest: Codable, Hashable, Sendable {
     public let inputDigest: String
     /// When it was built, ISO 8601 in UTC.
     public let createdAt: String
+    /// What was asked for of pip, in order; nil when nothing was.
+    public var requestedPip: [String]?
+    /// Every Python package that pip installed, with exact versions.
+    public var pipPackages: [InstalledPackage]?
 }
 
 /// An image that has been built and checked.

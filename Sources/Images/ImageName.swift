@@ -62,6 +62,45 @@ public struct PackageRequest: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+/// A Python package as pip understands it, for example `numpy` or `awslambdaric==3.0.0`.
+public struct PipRequest: Hashable, Sendable, CustomStringConvertible {
+    /// The longest request, in characters.
+    public static let lengthMax = 256
+    /// The request as pip understands it.
+    public let description: String
+
+    /// Checks a request: a name, and an exact version behind `==`.
+    ///
+    /// - Throws: `ImageError.invalidPackage`.
+    public init(_ text: String) throws(ImageError) {
+        let parts = text.utf8.split(separator: UInt8(ascii: "="), omittingEmptySubsequences: false)
+        guard text.utf8.count <= Self.lengthMax, parts.count == 1 || (parts.count == 3 && parts[1].isEmpty),
+            [parts[0], parts[parts.count - 1]].allSatisfy({ PipRequest.isWord($0) })
+        else { throw .invalidPackage(text) }
+        description = text
+    }
+
+    /// Letters, digits and a few signs, with a letter or a digit first: no option of pip, and no path.
+    private static func isWord(_ word: Substring.UTF8View) -> Bool {
+        guard let first = word.first, isLetterOrDigit(first) else { return false }
+        return word.allSatisfy { isLetterOrDigit($0) || "._-+!".utf8.contains($0) }
+    }
+
+    private static func isLetterOrDigit(_ byte: UInt8) -> Bool { ImageName.isAlphanumeric(byte) || (65...90).contains(byte) }
+
+    /// Checks a list separated by commas, in order and each once.
+    ///
+    /// - Throws: `ImageError.invalidPackage`.
+    public static func list(_ text: String) throws(ImageError) -> [PipRequest] {
+        var result: [PipRequest] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let request = try PipRequest(String(part))
+            if !result.contains(request) { result.append(request) }
+        }
+        return result
+    }
+}
+
 /// The virtual size of an image's root file, in bytes; the file is sparse and takes only what is in it.
 public struct ImageSize: Hashable, Sendable {
     /// The size in bytes, a multiple of 4096.

@@ -50,7 +50,7 @@ public struct ImageStore: Sendable {
     ///
     /// - Throws: `ImageError`; a former base image, if any, is then still in place.
     public func ensureBase(progress: BuildProgress) throws(ImageError) -> Image {
-        try make(.base, packages: [], size: .standard, refresh: false, progress: progress)
+        try make(.base, packages: [], pip: [], size: .standard, refresh: false, progress: progress)
     }
 
     /// Builds an image of Debian packages, unless one is there that was built from the same inputs.
@@ -58,16 +58,18 @@ public struct ImageStore: Sendable {
     /// - Parameter refresh: build in any case, for the archive's newer versions.
     /// - Throws: `ImageError`; a former image of the name, if any, is then still in place.
     public func build(
-        _ name: ImageName, packages: [PackageRequest], size: ImageSize = .standard, refresh: Bool = false, progress: BuildProgress
+        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest] = [], size: ImageSize = .standard, refresh: Bool = false,
+        progress: BuildProgress
     ) throws(ImageError) -> Image {
         guard name != .base else { throw .reservedName(name.description) }
-        return try make(name, packages: packages, size: size, refresh: refresh, progress: progress)
+        return try make(name, packages: packages, pip: pip, size: size, refresh: refresh, progress: progress)
     }
 
     private func make(
-        _ name: ImageName, packages: [PackageRequest], size: ImageSize, refresh: Bool, progress: BuildProgress
+        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest], size: ImageSize, refresh: Bool, progress: BuildProgress
     ) throws(ImageError) -> Image {
-        let requested = packages.map(\.description)
+        let wheels = pip.map(\.description)
+        let requested = packages.map(\.description) + (wheels.isEmpty ? [] : ["--pip"] + wheels)
         let digest = recipes.digest(.image, parameters: ["\(size.bytes)"] + requested)
         func usable() -> Image? {
             guard let image = try? open(name), image.manifest.inputDigest == digest else { return nil }
@@ -85,7 +87,8 @@ public struct ImageStore: Sendable {
         let area = try BuildArea(
             what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes)
         defer { area.abandon() }
-        progress("installing \(requested.isEmpty ? "a minimal Debian" : requested.joined(separator: ", ")) into image \(name)")
+        let all = packages.map(\.description) + wheels
+        progress("installing \(all.isEmpty ? "a minimal Debian" : all.joined(separator: ", ")) into image \(name)")
         do { return try fill(area, name: name, requested: requested, size: size, digest: digest) } catch { throw area.explained(error) }
     }
 
@@ -97,12 +100,19 @@ public struct ImageStore: Sendable {
             String(decoding: try Files.read("\(area.result)/\(file)", lengthMax: Manifest.lengthMax), as: UTF8.self)
         }
         let root = try Files.size("\(area.result)/root.ext4")
-        let manifest = ImageManifest(
-            name: name.description, requestedPackages: requested, packages: InstalledPackage.parse(try text("packages")),
+        let packages = requested.prefix { $0 != "--pip" }
+        var manifest = ImageManifest(
+            name: name.description, requestedPackages: Array(packages), packages: InstalledPackage.parse(try text("packages")),
             kernelVersion: try? KernelStore(dataPath: dataPath).current().manifest.version, rootSize: root.bytes,
             rootAllocated: root.allocated, rootSHA256: String(try text("sha256").prefix { !$0.isWhitespace }), inputDigest: digest,
             createdAt: Manifest.now())
-        for file in ["packages", "sha256"] { try Files.removeTree("\(area.result)/\(file)") }
+        if packages.count < requested.count {
+            manifest.requestedPip = Array(requested.dropFirst(packages.count + 1))
+            manifest.pipPackages = InstalledPackage.parse(try text("pip"))
+        }
+        for file in ["packages", "sha256", "pip"] where Files.exists("\(area.result)/\(file)") {
+            try Files.removeTree("\(area.result)/\(file)")
+        }
         try Manifest.write(manifest, to: area.result)
         // The same checks a reader makes: what would not open is not published.
         _ = try Image(opening: area.result, name: name)

@@ -18,6 +18,13 @@ struct ImageBuildCommand: ParsableCommand {
         transform: { try PackageRequest.list($0) })
     var packages: [PackageRequest]
 
+    @Option(
+        help: ArgumentHelp(
+            "Python packages to install with this host's pip, wheels only, separated by commas; the image needs python3.",
+            valueName: "a,b,c"),
+        transform: { try PipRequest.list($0) })
+    var pip: [PipRequest] = []
+
     @Option(help: "The size of the root file system; the file is sparse.", transform: { try ImageSize($0) })
     var size: ImageSize = .standard
 
@@ -26,7 +33,7 @@ struct ImageBuildCommand: ParsableCommand {
 
     func run() throws {
         let image = try ImageCommand.images.build(
-            name, packages: packages, size: size, refresh: refresh, progress: ImageCommand.progress)
+            name, packages: packages, pip: pip, size: size, refresh: refresh, progress: ImageCommand.progress)
         print(image.name)
     }
 }

@@ -19,6 +19,17 @@ import Testing
         #expect(try fixture.names("images/redis") == ["manifest.json", "root.ext4"])
     }
 
+    @Test func pipPackagesAreAskedForAndListed() throws {
+        let fixture = try Fixture()
+        let script = Fixture.goodImage + "shift 2; [ \"$*\" = 'python3 --pip numpy==1.0 x' ]; printf 'numpy 1.0\\nx 2\\n' > \"$out/pip\""
+        let built = try fixture.images("out=$1\n" + script).build(
+            try ImageName("a"), packages: try PackageRequest.list("python3"), pip: try PipRequest.list("numpy==1.0,x"), progress: silent)
+        #expect(built.manifest.requestedPackages == ["python3"])
+        #expect(built.manifest.requestedPip == ["numpy==1.0", "x"])
+        #expect(built.manifest.pipPackages?.map(\.version) == ["1.0", "2"])
+        #expect(try fixture.names("images/a") == ["manifest.json", "root.ext4"])
+    }
+
     @Test func sameInputsAreBuiltOnce() throws {
         let fixture = try Fixture()
         let script = "echo x >> '\(fixture.path)/runs'\n" + Fixture.goodImage

@@ -27,6 +27,17 @@ import Testing
         #expect(throws: ImageError.self) { try PackageRequest.list("") }
     }
 
+    @Test(arguments: ["numpy", "awslambdaric==3.0.0", "Django==5.1.2+x", "typing_extensions", "a.b-c==1!2.0"])
+    func goodPipRequests(text: String) throws { #expect(try PipRequest(text).description == text) }
+
+    @Test(arguments: [
+        "", "-r", "--index-url", "a b", "a=1", "a==", "==1", "a==-1", "./a", "a/b", "a>=1", "a==1==2", "a;b", "a[b]", "\u{10}a",
+        String(repeating: "a", count: 257),
+    ])
+    func badPipRequests(text: String) {
+        #expect { try PipRequest(text) } throws: { if case ImageError.invalidPackage(text) = $0 { true } else { false } }
+    }
+
     @Test(arguments: [("512M", 512 << 20), ("4G", 4 << 30), ("4g", 4 << 30), ("1T", 1 << 40), ("600000001", 599_998_464)])
     func goodSizes(text: String, bytes: Int) throws { #expect(try ImageSize(text).bytes == bytes) }
 

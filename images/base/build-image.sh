@@ -1,11 +1,15 @@
 #!/bin/sh
 # Builds a root file system of Debian packages as one raw ext4 file.
 #
-#   build-image.sh DIRECTORY SIZE [PACKAGE...]    fills DIRECTORY: root.ext4 (sparse, SIZE bytes), sha256, packages
+#   build-image.sh DIRECTORY SIZE [PACKAGE...] [--pip REQUIREMENT...]
 #
-# packages lists what is installed, one "NAME VERSION" a line. Root uses mmdebstrap's root mode; an ordinary user its
+# fills DIRECTORY: root.ext4 (sparse, SIZE bytes), sha256, packages, pip. packages and pip list what is installed, one
+# "NAME VERSION" a line. What is asked for with --pip comes as wheels from where this host's pip gets them, for the image's
+# own Python (a package that brings it must be among the packages); nothing of it is run while the image is built, but for
+# the translation to byte code, which the image's Python does. Root uses mmdebstrap's root mode; an ordinary user its
 # unshare mode, and fakeroot to keep the owners of files. The result depends on the state of the archive and on the
-# arguments; the time stamps of the ext4 file do not repeat. Exit statuses: apt.sh; 5 mmdebstrap failed, 6 mke2fs failed.
+# arguments; the time stamps of the ext4 file do not repeat. Exit statuses: apt.sh; 5 mmdebstrap failed, 6 mke2fs failed,
+# 7 pip failed.
 set -eu
 . "$(dirname "$0")/../apt.sh"
 umask 022
@@ -19,6 +23,9 @@ shift 2
 own_namespace "$0" "$directory" "$size" "$@"
 need mmdebstrap mmdebstrap
 need mke2fs e2fsprogs
+case " $* " in
+*" --pip "*) python3 -m pip --version >/dev/null 2>&1 || fail 3 "pip is missing on this host: apt-get install python3-pip" ;;
+esac
 [ -r "$keyring" ] || fail 3 "$keyring is missing on this host: apt-get install debian-archive-keyring"
 
 # The host's sources of this Debian release and nothing else it may have (third-party repositories, other releases).
@@ -56,7 +63,14 @@ else
     export TMPDIR
 fi
 
-include=$(IFS=,; echo "$*")
+include=
+while [ $# -gt 0 ] && [ "$1" != --pip ]; do
+    include=${include:+$include,}$1
+    shift
+done
+[ $# -eq 0 ] || shift
+# Requirements hold no blanks: the caller has checked them.
+requirements=$*
 proxy=$(apt_config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
 echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring="$keyring" \
     ${include:+--include="$include"} ${proxy:+--aptopt="$proxy"} \
@@ -68,12 +82,38 @@ echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring
 
 # One fakeroot session: owners that tar restores have to be the ones mke2fs reads.
 mkdir "$directory/root"
+: >"$directory/pip"
+
+# The wheels, below a directory of their own: what pip leaves there is what is copied, by whoever owns the files.
+if [ -n "$requirements" ]; then
+    version=$(tar -tf "$directory/root.tar" | sed -n 's|^\./usr/bin/python\(3\.[0-9]*\)$|\1|p' | head -n 1)
+    [ -n "$version" ] || fail 7 "the image has no Python for pip's packages: add python3 to --packages"
+    set -f
+    # shellcheck disable=SC2086 # one word a requirement
+    python3 -m pip install --quiet --no-input --disable-pip-version-check --no-compile --no-warn-conflicts --only-binary :all: \
+        --implementation cp --python-version "$version" --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
+        --platform any --target "$directory/wheels" $requirements >&2 || fail 7 "pip cannot install $requirements"
+    set +f
+    ls "$directory/wheels" | sed -n 's/^\(.*\)-\([^-]*\)\.dist-info$/\1 \2/p' | sort >"$directory/pip"
+    target=usr/local/lib/python$version/dist-packages
+    export version target
+fi
 export directory size
 $as_owner sh -eu <<'SESSION' || fail 6 "cannot make the ext4 file"
 tar -C "$directory/root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$directory/root.tar"
 rm "$directory/root.tar"
 chmod 755 "$directory/root"
 cd "$directory/root"
+if [ -d "$directory/wheels" ]; then
+    mkdir -p "$target"
+    cp -a "$directory/wheels/." "$target/"
+    chown -R 0:0 "$target"
+    # Checked against nothing at run time: the dates of the files change below. An ordinary user cannot enter the tree; its Python
+    # translates at every start then.
+    if [ "$(id -u)" = 0 ] && chroot . /usr/bin/true 2>/dev/null; then
+        chroot . "/usr/bin/python$version" -m compileall -q --invalidation-mode unchecked-hash "/$target" >&2 || true
+    fi
+fi
 echo aurora >etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 aurora\n::1 localhost ip6-localhost ip6-loopback\n' >etc/hosts
 # The host's end of the group's private link; see the network of a group in the design notes.
@@ -91,5 +131,5 @@ truncate -s "$size" "$directory/root.ext4"
 E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -F -t ext4 -b 4096 -m 0 -J size=16 -U "$uuid" \
     -E "hash_seed=$uuid,root_owner=0:0,lazy_journal_init=1" -L aurora -d "$directory/root" "$directory/root.ext4"
 SESSION
-rm -rf "$directory/root" "$directory/apt"
+rm -rf "$directory/root" "$directory/apt" "$directory/wheels"
 digest "$directory/root.ext4" >"$directory/sha256"

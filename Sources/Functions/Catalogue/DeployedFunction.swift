@@ -20,3 +20,14 @@ public struct DeployedFunction: Hashable, Sendable, Codable {
         self.revision = revision
     }
 }
+
+extension DeployedFunction {
+    /// The stream of the function's snapshot in the store: one for each revision, so that an older one serves until the newer is whole.
+    public var streamName: String { "\(DeployedFunction.streamPrefix(name))\(revision)" }
+
+    /// What the streams of all revisions of a function begin with; no function's name holds the full stop.
+    public static func streamPrefix(_ name: String) -> String { "function/\(name)." }
+
+    /// The stream of the runtime snapshot that the function's snapshot shares its pages with.
+    public var runtimeStreamName: String { "runtime/\(image)-\(memoryBytes >> 20)" }
+}

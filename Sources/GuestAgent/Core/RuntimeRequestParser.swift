@@ -4,7 +4,7 @@
 
 /// Takes the bytes of an HTTP/1.1 connection apart into requests to the runtime API.
 ///
-/// Holds one header line at most. A header that nobody here reads may be much longer (`awslambdaric` sends up to 1 MiB of tracing data in one).
+/// Holds one header line at most. A header that nobody here reads may be much longer: `awslambdaric` sends up to 1 MiB of tracing data.
 public struct RuntimeRequestParser {
     /// The most bytes of the request line and of a header that is read.
     public static let lineBytesMax = 8_192
