@@ -24,6 +24,8 @@ public final class SimulatedDisk: Disk {
     public let name: String
     /// Size in bytes.
     public let byteCount: UInt64
+    /// As of a file, so that what is written for one is simulated, too.
+    public var isSparse: Bool { true }
 
     private struct State {
         var image: DiskImage

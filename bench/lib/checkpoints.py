@@ -34,7 +34,7 @@ def stop_by_size(bench, figures):
             entries, rate, _ = persisted.watch(bench, name, lambda: time.sleep(seconds(bench)), "10ms")
         persisted.add_stops(figures, "stop_by_size", f"{size} guest, {DIRTY_RATE} pages/s", entries, goal="C3: within 1.5 x")
         add_work(figures, "stop_by_size", f"{size} guest", entries, [rate])
-        figures.series[f"{size} guest, {DIRTY_RATE} pages/s"] = persisted.points(entries)
+        figures.add_series(f"{size} guest, {DIRTY_RATE} pages/s", persisted.points(entries))
         medians[size] = summary([entry["stopMicroseconds"] for entry in entries])["median"]
     figures.add("stop_by_size", "largest median / smallest", "x", summary([max(medians.values()) / min(medians.values())]), goal="<= 1.5")
 
@@ -71,14 +71,21 @@ def add_work(figures, part, label, entries, rates):
         figures.add(part, f"{label}: bytes written a dirty byte", "x", summary([written / (pages * 4096)]))
 
 
+def redis_size(bench):
+    """Bytes of data, and memory of the guest that holds them."""
+    return (512 << 20, "1G") if bench.quick else (2 << 30, "3G")
+
+
+REDIS = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
+
+
 def redis_checkpoints(bench, figures):
-    """Redis with 2 GiB in a persisted group: throughput, latency and stop at 0, 10 and 100 checkpoints/s; then its restore."""
+    """Redis with 2 GiB in a persisted group: throughput, latency and stop at 0, 10 and 100 checkpoints/s."""
     part = "redis"
-    data, memory = (512 << 20, "1G") if bench.quick else (2 << 30, "3G")
+    data, memory = redis_size(bench)
     keys, port = data // redis.KEY_BYTES, free_port()
-    store = persisted.fresh_store(bench)
-    server = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
-    with persisted.group(bench, "redis", memory, "-p", f"{port}:6379", command=server) as name:
+    persisted.fresh_store(bench)
+    with persisted.group(bench, "redis", memory, "-p", f"{port}:6379", command=REDIS) as name:
         wait_for_redis(port)
         redis.fill(port, keys)
         used = int(redis.information(port)["used_memory"]) >> 20
@@ -88,7 +95,7 @@ def redis_checkpoints(bench, figures):
         full, duration = persisted.attach_store(bench, name)
         add_full(figures, part, f"Redis, {memory} guest", full, duration)
         # One after the other, so that a drift touches all alike.
-        for _ in range(1 if bench.quick else 3):
+        for _ in range(1 if bench.quick else 2):
             for period in ("off", "10/s", "100/s"):
                 redis_round(bench, name, port, keys, period, results, entries)
         add_redis(figures, part, results)
@@ -98,8 +105,19 @@ def redis_checkpoints(bench, figures):
                 persisted.add_stops(figures, part, f"{test} load, {period}", found[0], paper=paper.STOP_INCREMENTAL, goal=goal,
                                     split=period == "100/s")
             add_work(figures, part, f"{test} load, {period}", *found)
-        figures.series["Redis 2 GiB, SET load, 100/s"] = persisted.points(entries["100/s", "SET"][0])
-        figures.series["Redis 2 GiB, SET load, 10/s"] = persisted.points(entries["10/s", "SET"][0])
+        figures.add_series("Redis 2 GiB, SET load, 100/s", persisted.points(entries["100/s", "SET"][0]))
+        figures.add_series("Redis 2 GiB, SET load, 10/s", persisted.points(entries["10/s", "SET"][0]))
+
+
+def redis_restore(bench, figures):
+    """Redis with 2 GiB restored, from memory and from disk: to the first instruction and to the first answered GET."""
+    data, memory = redis_size(bench)
+    keys, port = data // redis.KEY_BYTES, free_port()
+    store = persisted.fresh_store(bench)
+    with persisted.group(bench, "redis", memory, "-p", f"{port}:6379", command=REDIS) as name:
+        wait_for_redis(port)
+        redis.fill(port, keys)
+        persisted.attach_store(bench, name)
         persisted.checkpoint(bench, name)
         persisted.kill(bench, name)
         add_restores(bench, figures, "restore", f"Redis, {memory} guest", name, store, 6379, redis.answers,
@@ -108,7 +126,7 @@ def redis_checkpoints(bench, figures):
 
 def redis_round(bench, name, port, keys, period, results, entries):
     """SET and GET, from the host and inside, at one rate of checkpoints; `period` is None while the group is not persisted at all."""
-    requests = 30000 if bench.quick else 150000
+    requests = 30000 if bench.quick else 100000
     for test in ("SET", "GET"):
         progress(f"measuring: Redis, {test}, {checkpoint_rate(period)}")
         for place in ("through -p", "inside"):
@@ -309,5 +327,5 @@ def allocated_and_resident(bench, names, path):
     return persisted.allocated(path), sum(persisted.proportional_bytes(bench.process_id(name)) for name in names)
 
 
-ALL = [stop_by_size, stop_by_rate, redis_checkpoints, redis_on_host, criu, restore, store, density]
-NEED_A_GUEST = [stop_by_size, stop_by_rate, redis_checkpoints, restore, density]
+ALL = [stop_by_size, stop_by_rate, redis_checkpoints, redis_on_host, criu, restore, redis_restore, store, density]
+NEED_A_GUEST = [stop_by_size, stop_by_rate, redis_checkpoints, restore, redis_restore, density]

@@ -14,26 +14,54 @@ class Figures:
         self.rows, self.failures, self.notes = [], [], []
         # Name of a series -> [(seconds since its begin, microseconds)]
         self.series = {}
+        # Name of a series -> the part it was measured in.
+        self.series_parts = {}
+        self._part = ""
+
+    def begin(self, part):
+        """What follows belongs to this part of the run."""
+        self._part = part
+
+    def add_series(self, name, points):
+        """A line of the plot."""
+        self.series[name] = points
+        self.series_parts[name] = self._part
+
+    def take(self, found):
+        """Adds what `as_json` of another run says; parts that it measured again are replaced."""
+        again = {entry["measured_in"] for key in ("results", "notes", "failures") for entry in found[key]}
+        self.rows = [row for row in self.rows if row["measured_in"] not in again] + found["results"]
+        self.notes = [note for note in self.notes if note["measured_in"] not in again] + found["notes"]
+        self.failures = [failure for failure in self.failures if failure["measured_in"] not in again] + found["failures"]
+        for name in [name for name, part in self.series_parts.items() if part in again]:
+            del self.series[name], self.series_parts[name]
+        self.series |= found["series"]
+        self.series_parts |= found["series_parts"]
+        for key, value in found["machine"].items():
+            known = self.description.get(key, "").split("; ")
+            if value not in known:
+                self.description[key] = "; ".join([*filter(None, known), value])
 
     def add(self, part, name, unit, aurora=None, peer=None, peer_name="", paper="", goal="", higher_is_better=False, what=""):
         """A line: `aurora` and `peer` are summaries, or None."""
         ratio = aurora["median"] / peer["median"] if aurora and peer and peer["median"] else None
-        self.rows.append(dict(part=part, name=name, unit=unit, aurora=aurora, peer=peer, peer_name=peer_name, ratio=ratio, paper=paper,
+        self.rows.append(dict(measured_in=self._part, part=part, name=name, unit=unit, aurora=aurora, peer=peer, peer_name=peer_name, ratio=ratio, paper=paper,
                               goal=goal, higher_is_better=higher_is_better, what=what))
         beside = f", {peer_name} {number(peer['median'])}" if peer else ""
         progress(f"  {part}: {name}: {number(aurora and aurora['median'])} {unit}{beside}")
 
     def note(self, part, text):
         """What a reader must know about a part."""
-        self.notes.append(dict(part=part, text=text))
+        self.notes.append(dict(measured_in=self._part, part=part, text=text))
         progress(f"  {part}: {text}")
 
     def failed(self, part, reason):
-        self.failures.append(dict(part=part, reason=reason))
+        self.failures.append(dict(measured_in=self._part, part=part, reason=reason))
         progress(f"bench: {part}: {reason}")
 
     def as_json(self):
-        return dict(machine=self.description, results=self.rows, notes=self.notes, failures=self.failures, series=self.series)
+        return dict(machine=self.description, results=self.rows, notes=self.notes, failures=self.failures, series=self.series,
+                    series_parts=self.series_parts)
 
     def table(self):
         lines = [self.HEADS]

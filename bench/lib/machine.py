@@ -74,6 +74,7 @@ class Bench:
         """What the figures were measured on."""
         model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
         return {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "processor": f"{model}, {os.cpu_count()} CPUs",
             "host kernel": platform.release(),
             "kvm": self.kvm_kind(),

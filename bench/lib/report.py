@@ -31,6 +31,9 @@ class Report:
         self.rows = []
         self.failures = []
 
+    def begin(self, part):
+        """What follows belongs to this part: lines of this table name theirs anyway."""
+
     def header(self):
         return "\n".join(f"{key}: {value}" for key, value in self.description.items())
 

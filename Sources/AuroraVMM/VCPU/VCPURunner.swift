@@ -55,7 +55,11 @@ final class VCPURunner: @unchecked Sendable {
         condemnation.initialize(to: Condemnation())
         Thread.installInterruptHandler()
         do throws(SystemError) {
-            thread = try Thread(name: name) { @Sendable [unowned self] in self.main() }
+            thread = try Thread(name: name) { @Sendable [unowned self] in
+                // Who stops it waits until it is on a processor.
+                Thread.prefersShortSlices()
+                self.main()
+            }
         } catch {
             throw .system(error)
         }

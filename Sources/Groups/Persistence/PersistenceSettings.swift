@@ -4,6 +4,10 @@ public struct PersistenceSettings: Codable, Sendable, Hashable {
     public var period = PersistencePeriod.standard
     /// How much of its history is kept.
     public var history = HistoryRule.standard
+    /// Bytes of the store that the history may take beyond the newest checkpoint; nil: what the store has room for.
+    public var historyBytes: Int?
+    /// The least that can be asked for.
+    public static let historyBytesMin = 64 << 20
     /// Where its checkpoints go; each at most once.
     public var backends: [BackendKind] = [.store]
 

@@ -1,17 +1,21 @@
 internal import AuroraVMM
+internal import CLinux
 internal import Linux
 import Synchronization
 
 /// The bounded memory of all epochs on their way to the backends: chunks of page buffers in one mapping.
 ///
 /// Chunks are touched when they are first leased, and the one returned last is leased first, so a copy in the stop window
-/// meets no page fault and buffers that are still in a cache.
+/// meets no page fault and buffers that are still in a cache. What a burst has touched goes back to the host when nobody
+/// needed it for a while.
 ///
 /// `@unchecked Sendable`: the free list is under a lock; a chunk's bytes belong to whoever leases it.
 public final class PagePool: @unchecked Sendable {
     /// Pages of a chunk.
     static let chunkPages = 64
     static let chunkBytes = chunkPages * pageBytes
+    /// Chunks that are kept though nobody needs them: 8 MiB.
+    private static let spareChunks = 32
     /// The least a pipeline works with.
     public static let bytesMin = 16 << 20
     /// What a pipeline uses if nothing else is said, in bytes.
@@ -19,6 +23,10 @@ public final class PagePool: @unchecked Sendable {
 
     private struct State {
         var free: [UInt32] = []
+        /// Free ones without memory.
+        var cold: [UInt32] = []
+        /// The fewest in `free` since the last trim.
+        var spare = Int.max
         /// Chunks from here on were never leased.
         var untouched: UInt32 = 0
     }
@@ -43,13 +51,21 @@ public final class PagePool: @unchecked Sendable {
     }
 
     /// Chunks nobody leases.
-    var freeChunks: Int { state.withLock { $0.free.count + chunkCount - Int($0.untouched) } }
+    var freeChunks: Int { state.withLock { available($0) } }
+
+    /// Bytes that chunks have been backed with and not given back.
+    var touchedBytes: Int { state.withLock { (Int($0.untouched) - $0.cold.count) * PagePool.chunkBytes } }
+
+    private func available(_ state: borrowing State) -> Int { state.free.count + state.cold.count + chunkCount - Int(state.untouched) }
 
     /// Leases a chunk; nil when fewer than `keeping` would be left.
     func lease(keeping: Int = 0) -> UInt32? {
         let (chunk, isNew) = state.withLock { state -> (UInt32?, Bool) in
-            guard state.free.count + chunkCount - Int(state.untouched) > keeping else { return (nil, false) }
-            if let chunk = state.free.popLast() { return (chunk, false) }
+            guard available(state) > keeping else { return (nil, false) }
+            let hot = state.free.popLast()
+            state.spare = min(state.spare, state.free.count)
+            if let hot { return (hot, false) }
+            if let chunk = state.cold.popLast() { return (chunk, true) }
             state.untouched += 1
             return (state.untouched - 1, true)
         }
@@ -63,6 +79,23 @@ public final class PagePool: @unchecked Sendable {
     func release(_ chunks: [UInt32]) {
         guard !chunks.isEmpty else { return }
         state.withLock { $0.free.append(contentsOf: chunks) }
+        released()
+    }
+
+    /// Gives the memory of chunks back that nobody has needed since the last call, but for a few.
+    func trim() {
+        // The ones returned first are those that were not needed. Nobody leases them meanwhile.
+        let idle = state.withLock { state -> [UInt32] in
+            let count = min(state.spare, state.free.count) - PagePool.spareChunks
+            state.spare = state.free.count
+            guard count > 0 else { return [] }
+            let idle = Array(state.free.prefix(count))
+            state.free.removeFirst(count)
+            return idle
+        }
+        guard !idle.isEmpty else { return }
+        for chunk in idle { _ = clinux_madvise(address(chunk, 0), PagePool.chunkBytes, MADV_DONTNEED) }
+        state.withLock { $0.cold.append(contentsOf: idle) }
         released()
     }
 

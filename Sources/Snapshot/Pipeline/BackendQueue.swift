@@ -166,6 +166,8 @@ final class BackendQueue: @unchecked Sendable {
         case .pages(let pages): try backend.stage(pages)
         case .none: wake.wait(ticket, nanoseconds: 1_000_000)
         case .end:
+            // What the scan has used is more than epochs need.
+            scan.giveBack()
             state.withLock { $0.isBaseComplete = true }
             report(.progress)
             return true

@@ -50,6 +50,12 @@ final class BaseScan: @unchecked Sendable {
         return page == memory.pageCount && participant == participants.count ? .end : .none
     }
 
+    /// Gives the memory of its buffers back when all pages are at the backend.
+    func giveBack() {
+        pool.trim()
+        pool.trim()
+    }
+
     private func scanPage() {
         defer { page += 1 }
         guard populated.contains(memory.address(page: page)) || backed.contains(where: { $0.contains(page) }) else { return }

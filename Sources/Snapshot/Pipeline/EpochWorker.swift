@@ -1,5 +1,6 @@
 internal import AuroraVMM
 internal import CLinux
+internal import Linux
 import Synchronization
 
 /// The thread of a pipeline: makes one epoch after the other.
@@ -11,6 +12,8 @@ import Synchronization
 final class EpochWorker: @unchecked Sendable {
     /// KVM's dirty ring is looked after at least this often, in nanoseconds.
     private static let restMax: Int64 = 20_000_000
+    /// Buffers that were of no use for so many epochs are given back.
+    private static let trimEpochs = 128
 
     /// `unowned(unsafe)`: the pipeline's `deinit` joins this thread, which reads it until then; a checked reference traps there.
     unowned(unsafe) let pipeline: EpochPipeline
@@ -22,6 +25,7 @@ final class EpochWorker: @unchecked Sendable {
     private var nextStop: Int64 = 0
     var lastStop: Int64 = 0
     private var lastStopLength: Int64 = 0
+    private var epochsToTrim = EpochWorker.trimEpochs
 
     init(_ pipeline: EpochPipeline, _ collector: PageCollector) {
         self.pipeline = pipeline
@@ -41,6 +45,8 @@ final class EpochWorker: @unchecked Sendable {
 
     func main() {
         _ = clinux_set_timer_slack(1)
+        // It must not wait for the slice of a thread that writes checkpoints, or of a neighbour.
+        Linux::Thread.prefersShortSlices()
         nextStop = EpochWorker.now()
         do throws(PipelineError) {
             while try step() {}
@@ -110,6 +116,11 @@ final class EpochWorker: @unchecked Sendable {
             pages: statistics.pages + statistics.stagedPages, inStop: statistics.pagesInStop,
             copied: statistics.pages + statistics.stagedPages,
             nanoseconds: statistics.preCopy + statistics.copy)
+        epochsToTrim -= 1
+        if epochsToTrim <= 0 {
+            epochsToTrim = EpochWorker.trimEpochs
+            pool.trim()
+        }
         // A stop that came late is not made up for.
         nextStop = max(target, begin - period) + period
     }

@@ -18,6 +18,13 @@ public struct CollectionStatistics: Hashable, Sendable {
     public var segmentsRepaired = 0
     /// Hints removed from the index.
     public var hintsRemoved = 0
+    /// What each stream takes.
+    public var spaces: [StreamSpace] = []
+
+    /// Bytes that are in use, those of segments that writers own included.
+    public var usedBytes: UInt64 {
+        blocksKept &* UInt64(StoreFormat.blockBytes) &+ UInt64(clamping: segmentsOwned) &* UInt64(StoreFormat.segmentBytes)
+    }
 }
 
 /// How far a collection or a scrub has come.

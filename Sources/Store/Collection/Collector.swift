@@ -35,8 +35,19 @@ struct Collector {
     private struct Marker: WalkVisitor {
         let ground: Ground
         var checkpoints = 0
+        /// Blocks marked for each checkpoint of a slot's stream; what belongs to no checkpoint counts for number 0.
+        var blocks: [UInt32: [UInt64: UInt64]] = [:]
+        private var current: (slot: UInt32, checkpoint: UInt64, blocks: UInt64) = (0, 0, 0)
 
-        func mark(_ location: PageLocation, _ what: String, _ context: WalkContext) throws(StoreError) {
+        init(ground: Ground) { self.ground = ground }
+
+        /// Notes what was counted for the checkpoint in hand.
+        mutating func settle() {
+            if current.blocks > 0 { blocks[current.slot, default: [:]][current.checkpoint, default: 0] += current.blocks }
+            current.blocks = 0
+        }
+
+        mutating func mark(_ location: PageLocation, _ what: String, _ context: WalkContext) throws(StoreError) {
             guard !location.isZero else { return }
             guard let blocks = ground.layout.blocks(of: location) else {
                 throw .damaged(
@@ -44,15 +55,20 @@ struct Collector {
                         what, stream: context.stream, number: context.checkpoint, offset: location.offset,
                         reason: "it lies outside the store"))
             }
-            ground.marks.mark(blocks)
+            let added = ground.marks.mark(blocks)
+            if current.slot != context.slot || current.checkpoint != context.checkpoint ?? 0 {
+                settle()
+                current = (context.slot, context.checkpoint ?? 0, 0)
+            }
+            current.blocks += added
         }
-        func visit(_ location: PageLocation, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
+        mutating func visit(_ location: PageLocation, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
             try mark(location, thing.rawValue, context)
         }
-        func visit(bytes: DataReference, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
+        mutating func visit(bytes: DataReference, _ thing: WalkContext.Thing, _ context: WalkContext) throws(StoreError) {
             try mark(bytes.location, thing.rawValue, context)
         }
-        func visit(pages: [TreeEntry], _ context: WalkContext) throws(StoreError) {
+        mutating func visit(pages: [TreeEntry], _ context: WalkContext) throws(StoreError) {
             for entry in pages { try mark(entry.location, "page", context) }
         }
         // What cannot be read may refer to anything: nothing is freed.
@@ -132,6 +148,14 @@ struct Collector {
         statistics.streams = walker.ends.count
         statistics.checkpoints = marker.checkpoints
         statistics.tables = walker.tableCount
+        marker.settle()
+        let names = Dictionary(walker.ends.map { ($0.key, $0.value.record.name) }, uniquingKeysWith: { $1 })
+        statistics.spaces = names.sorted { $0.key < $1.key }.map { slot, name in
+            let parts = (marker.blocks[slot] ?? [:]).sorted { $0.key > $1.key }
+            return StreamSpace(
+                name: name, isWritten: live.contains { $0.slot == slot },
+                parts: parts.map { StreamSpace.Part(number: $0.key, bytes: $0.value * UInt64(StoreFormat.blockBytes)) })
+        }
         return live
     }
 

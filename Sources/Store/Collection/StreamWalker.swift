@@ -71,9 +71,10 @@ struct StreamWalker {
         ends[slot] = End(record: record, next: state.next, sequence: state.lastSequence, checksum: state.lastChecksum)
         try tree(state.anchor.history, .history, context, &visitor) { _, _ throws(StoreError) in }
         try tree(state.anchor.names, .name, context, &visitor) { _, _ throws(StoreError) in }
-        for block in state.tail { try commit(block, &context, &visitor, isTail: true) }
+        // The newest first: what several checkpoints need is met where it will be needed longest.
+        for block in state.tail.reversed() { try commit(block, &context, &visitor, isTail: true) }
         do throws(StoreError) {
-            for entry in try state.history.all() { try walk(entry, of: record, &context, &visitor) }
+            for entry in try state.history.all().reversed() { try walk(entry, of: record, &context, &visitor) }
         } catch {
             context.checkpoint = nil
             try visitor.failed(error.inStream(record.name), context)

@@ -9,6 +9,8 @@ public protocol Disk: AnyObject, Sendable {
     var name: String { get }
     /// Size in bytes.
     var byteCount: UInt64 { get }
+    /// Whether the first write of a block costs more than later ones, since room for it must be found.
+    var isSparse: Bool { get }
     /// Fills the buffer; bytes never written read as zeros.
     ///
     /// - Throws: `DiskError`, also when fewer bytes are there.
@@ -44,6 +46,8 @@ public protocol Disk: AnyObject, Sendable {
 }
 
 extension Disk {
+    /// A disk costs the same everywhere unless it says otherwise.
+    public var isSparse: Bool { false }
     /// A disk that cannot tell has data everywhere.
     public func firstData(from offset: UInt64) -> UInt64 { offset }
 }

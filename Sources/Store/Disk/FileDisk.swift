@@ -12,6 +12,8 @@ public final class FileDisk: Disk {
     public let byteCount: UInt64
     /// Whether it is a block device rather than a file.
     public let isBlockDevice: Bool
+    /// A file begins as a hole.
+    public var isSparse: Bool { !isBlockDevice }
     /// Whether it was opened for reading only.
     public let isReadOnly: Bool
     /// Why writes do not go through io_uring; nil when they do.
@@ -22,6 +24,8 @@ public final class FileDisk: Disk {
     /// Descriptors of open files of their own, kept for the next locks.
     private let lockDescriptors = Mutex<[Int32]>([])
     private static let spareLocksMax = 8
+    /// Writes of this size are not the last ones before a flush.
+    private static let writeBackBytesMin: UInt64 = 1 << 20
 
     private init(_ path: String, _ descriptor: consuming OwnedDescriptor, readOnly: Bool, useRing: Bool) throws(DiskError) {
         name = path
@@ -126,6 +130,8 @@ public final class FileDisk: Disk {
         case .none: failure = vectors.writePlainly(to: number, at: offset)
         }
         if let failure { throw DiskError(.write, name, offset: offset, code: failure.rawValue) }
+        // The device begins while the next pages are prepared, so that the flush finds little to do; where that fails, it does it all.
+        if total >= Self.writeBackBytesMin { _ = clinux_begin_write_back(number, Int64(clamping: offset), Int64(clamping: total)) }
     }
 
     /// Writes with `RWF_DSYNC`, which waits for these bytes only; where the file system has no such thing, everything is flushed.

@@ -13,14 +13,18 @@ struct BlockMarks {
     /// Whether a collection wants to know what is used; does not change while somebody is in the gate.
     var isMarking: Bool { memory.word(.marking).pointee.load(ordering: .acquiring) != 0 }
 
-    /// Marks blocks, counted from the first segment's first.
-    func mark(_ blocks: ClosedRange<UInt64>) {
-        guard blocks.upperBound < layout.blockCount else { return }
+    /// Marks blocks, counted from the first segment's first; returns how many were not marked yet.
+    @discardableResult
+    func mark(_ blocks: ClosedRange<UInt64>) -> UInt64 {
+        guard blocks.upperBound < layout.blockCount else { return 0 }
+        var added: UInt64 = 0
         for block in blocks {
             let word = memory.markWords + Int(block >> 6)
             let bit = UInt64(1) << (block & 63)
-            if word.pointee.load(ordering: .relaxed) & bit == 0 { word.pointee.bitwiseOr(bit, ordering: .relaxed) }
+            guard word.pointee.load(ordering: .relaxed) & bit == 0 else { continue }
+            if word.pointee.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0 { added += 1 }
         }
+        return added
     }
 
     /// Marks the blocks of a segment that are set.

@@ -14,8 +14,6 @@ final class SharedMemory: @unchecked Sendable {
         case marking = 128
         /// Free blocks in all segments, where `counted` is set.
         case freeBlocks = 136
-        /// Where the next search for free segments begins.
-        case cursor = 144
         /// Whether free blocks have been counted.
         case counted = 152
     }

@@ -4,8 +4,8 @@ internal import Synchronization
 final class SegmentAllocator: ExtentAllocator {
     /// Segments claimed at once: twice as many each time, so that a fast writer waits for few flushes.
     private static let claimMax = 16
-    /// A segment with fewer free blocks is given back when others are claimed.
-    private static let exhaustedBlocks = 16
+    /// Shorter runs of free blocks are left alone, since each would be a write of its own; a segment without longer ones is given back.
+    private static let runBlocksMin = 4
 
     fileprivate struct State {
         /// By number, ascending.
@@ -41,13 +41,13 @@ final class SegmentAllocator: ExtentAllocator {
         return try withState { state throws(StoreError) in
             guard !state.isClosed else { throw .invalid(what: "allocation", reason: "the allocator was closed") }
             if let preferred, let extent = state.take(blocks, at: preferred, table.layout) { return note(extent, &state) }
-            if let extent = state.take(blocks, orLess: false, table.layout) { return note(extent, &state) }
+            if let extent = state.take(blocks, atLeast: min(blocks, Self.runBlocksMin), table.layout) { return note(extent, &state) }
             do throws(StoreError) { try claim(blocks, &state) } catch {
                 // Rather pieces than nothing.
-                if case .full = error, let extent = state.take(blocks, orLess: true, table.layout) { return note(extent, &state) }
+                if case .full = error, let extent = state.take(blocks, atLeast: 1, table.layout) { return note(extent, &state) }
                 throw error
             }
-            guard let extent = state.take(blocks, orLess: true, table.layout) else {
+            guard let extent = state.take(blocks, atLeast: 1, table.layout) else {
                 throw .full(store: table.disk.name, bytes: UInt64(blocks * StoreFormat.blockBytes))
             }
             return note(extent, &state)
@@ -75,7 +75,9 @@ final class SegmentAllocator: ExtentAllocator {
 
     private func claim(_ blocks: Int, _ state: inout State) throws(StoreError) {
         let last = state.lastSegment
-        let exhausted = state.owned.filter { $0.free.setCount < Self.exhaustedBlocks && $0.segment != last }
+        let exhausted = state.owned.filter { owned in
+            owned.segment != last && owned.free.run(atLeast: Self.runBlocksMin)?.count ?? 0 < Self.runBlocksMin
+        }
         state.owned.removeAll { owned in exhausted.contains { $0.segment == owned.segment } }
         try giveBack(exhausted)
         // A small store is not divided among few writers.
@@ -140,8 +142,8 @@ extension SegmentAllocator.State {
         return take(index, first, runLength(index, first, max: blocks), layout)
     }
 
-    /// Takes the first run that is long enough, or else, if that will do, the longest.
-    fileprivate mutating func take(_ blocks: Int, orLess: Bool, _ layout: StoreLayout) -> Extent? {
+    /// Takes the first run that is long enough, or else the longest if that will do.
+    fileprivate mutating func take(_ blocks: Int, atLeast least: Int, _ layout: StoreLayout) -> Extent? {
         var best: (index: Int, first: Int, count: Int)?
         for index in owned.indices {
             var next = owned[index].free.first(from: 0)
@@ -153,7 +155,7 @@ extension SegmentAllocator.State {
             }
             if best?.count ?? 0 >= blocks { break }
         }
-        guard let best, orLess || best.count >= blocks else { return nil }
+        guard let best, best.count >= least else { return nil }
         return take(best.index, best.first, best.count, layout)
     }
 

@@ -10,10 +10,13 @@ struct OwnedSegment: Sendable {
 }
 
 extension SegmentTable {
+    /// Free blocks of a segment that is used again before the file grows: so at most half of what a store takes is free.
+    static let reusedBlocksMin = SegmentBits.count / 2
+
     /// Blocks that only those may take who free others: enough for the anchors that drop checkpoints.
     var reservedBlocks: UInt64 { UInt64(max(1, min(layout.segmentCount / 64, 16))) * UInt64(StoreFormat.segmentBlocks) }
 
-    /// Claims segments for a writer: whole ones from the last claim on, else those with the most free blocks.
+    /// Claims segments for a writer: the first ones that are half free, else those with the most free blocks.
     ///
     /// Durable when it returns: a commit that survives a power cut by luck must not lie in a segment that looks free afterwards.
     /// - Throws: `StoreError.full` when there is none.
@@ -41,8 +44,7 @@ extension SegmentTable {
             }
             try writeDurably(entries)
         }
-        guard let last = claimed.last else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
-        memory.word(.cursor).pointee.store(UInt64(last.segment) + 1, ordering: .relaxed)
+        guard !claimed.isEmpty else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
         return claimed
     }
 
@@ -89,21 +91,22 @@ extension SegmentTable {
     }
 
     /// Segments to try, best first: more than are wanted, since hints may be wrong.
+    ///
+    /// The first ones of the disk that are free for a good part: a file has holes, and what was freed in pieces must be used again before
+    /// it grows. Where there are none, those with the most free blocks.
     private func candidates(_ count: Int) -> [UInt32] {
-        let start = UInt32(truncatingIfNeeded: memory.word(.cursor).pointee.load(ordering: .relaxed) % UInt64(layout.segmentCount))
-        var whole: [UInt32] = []
+        var good: [UInt32] = []
         var parts: [(segment: UInt32, free: Int)] = []
-        for step in 0..<layout.segmentCount {
-            let segment = (start + step) % layout.segmentCount
+        for segment in 0..<layout.segmentCount {
             guard let free = freeHint(segment), free > 0 else { continue }
-            if free == SegmentBits.count {
-                whole.append(segment)
-                if whole.count >= count + 4 { return whole }
+            if free >= Self.reusedBlocksMin {
+                good.append(segment)
+                if good.count >= count + 4 { return good }
             } else {
                 parts.append((segment, free))
             }
         }
         parts.sort { ($0.free, $1.segment) > ($1.free, $0.segment) }
-        return whole + parts.map(\.segment)
+        return good + parts.map(\.segment)
     }
 }

@@ -5,6 +5,10 @@
 final class BlockLayout {
     /// Bytes that wait before they are written ahead of the commit.
     static let drainBytes = 4 << 20
+    /// Blocks of an epoch that is small: most of what its flush writes would be the file system's own.
+    private static let smallEpochBlocks = 16
+    /// Blocks that are filled with zeros for the small epochs that follow.
+    private static let zeroedBlocks = 64
     /// Blocks asked for at a time.
     private static let requestBlocks = 256
 
@@ -19,6 +23,10 @@ final class BlockLayout {
     private let pool = BlockPool()
     /// Blocks taken from the allocator and not used yet.
     private var spare = Extent(offset: 0, blocks: 0)
+    /// Up to here zeros have been written into `spare`.
+    private var zeroedEnd: UInt64 = 0
+    /// Blocks taken since the last commit.
+    private var epochBlocks = 0
     private var parts: [Part] = []
     private var buffers: [UnsafeMutableRawPointer] = []
     /// The block that small things are put into, how much of it is used, and whether it is the head's.
@@ -28,6 +36,12 @@ final class BlockLayout {
     private(set) var head: UInt64
     /// Bytes that have a place but are not written.
     private(set) var waitingBytes = 0
+
+    /// Whether the last free blocks may be taken, too: only by who frees others.
+    var usesReserve: Bool {
+        get { allocator.usesReserve }
+        set { allocator.usesReserve = newValue }
+    }
 
     /// The head has to be set before anything is written.
     init(disk: any Disk, allocator: any ExtentAllocator) {
@@ -53,6 +67,7 @@ final class BlockLayout {
         defer {
             spare.offset += UInt64(StoreFormat.blockBytes)
             spare.blocks -= 1
+            epochBlocks += 1
         }
         return spare.offset
     }
@@ -162,6 +177,25 @@ final class BlockLayout {
         forgetParts()
         closeHead()
         head = next
+        if epochBlocks <= Self.smallEpochBlocks { try zeroAhead() }
+        epochBlocks = 0
+    }
+
+    /// Writes zeros where the next epochs will lie, once for many: a block the file has already is flushed without a commit of the file
+    /// system's journal.
+    private func zeroAhead() throws(StoreError) {
+        let step = UInt64(StoreFormat.blockBytes)
+        let isZeroed = zeroedEnd > spare.offset && zeroedEnd <= spare.end
+        let ready = isZeroed ? (zeroedEnd - spare.offset) / step : 0
+        guard disk.isSparse, ready < UInt64(Self.smallEpochBlocks), ready < UInt64(spare.blocks) else { return }
+        let start = spare.offset + ready * step
+        let count = min(Self.zeroedBlocks, spare.blocks - Int(ready))
+        let zeros = pool.take()
+        defer { pool.give([zeros]) }
+        zeros.initializeMemory(as: UInt8.self, repeating: 0, count: StoreFormat.blockBytes)
+        let block = UnsafeRawBufferPointer(start: zeros, count: StoreFormat.blockBytes)
+        do throws(DiskError) { try disk.write(Array(repeating: block, count: count), at: start) } catch { throw .disk(error) }
+        zeroedEnd = start + UInt64(count) * step
     }
 
     /// Throws the open epoch away; blocks that were not written yet are free again.

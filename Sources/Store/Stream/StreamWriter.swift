@@ -171,6 +171,16 @@ public final class StreamWriter: @unchecked Sendable {
         }
     }
 
+    /// Drops all checkpoints older than one, except for named ones and those that are still read through: where room is needed.
+    ///
+    /// Durable when it returns; the next collection frees what only they needed.
+    /// - Returns: how many were dropped.
+    /// - Throws: `StoreError`.
+    @discardableResult
+    public func drop(olderThan number: UInt64) throws(StoreError) -> Int {
+        try locked { core throws(StoreError) in try core.drop(olderThan: number) }
+    }
+
     /// Gives the stream another name.
     ///
     /// Durable when it returns.

@@ -59,6 +59,23 @@ extension WriterCore {
             && CheckpointReference(stream: record.stream, number: entry.number) != parent
     }
 
+    /// Removes all checkpoints older than one that nobody holds; returns how many.
+    func drop(olderThan number: UInt64) throws(StoreError) -> Int {
+        try checkUsable()
+        let dropped = try history.all().filter { $0.number < number && isDroppable($0) }
+        guard !dropped.isEmpty else { return 0 }
+        try history.remove(Set(dropped.map(\.number)))
+        try anchorToFree()
+        return dropped.count
+    }
+
+    /// Makes a history durable that others were dropped from: the last blocks may be used for that.
+    private func anchorToFree() throws(StoreError) {
+        layout.usesReserve = true
+        defer { layout.usesReserve = false }
+        try anchorNow()
+    }
+
     /// Removes checkpoints from the history.
     ///
     /// - Parameter force: named ones, too.
@@ -74,7 +91,7 @@ extension WriterCore {
             }
         }
         try history.remove(Set(numbers))
-        try anchorNow()
+        try anchorToFree()
     }
 
     /// Names a checkpoint; an empty name takes it away.

@@ -20,6 +20,9 @@ struct PersistCommand: EngineCommand {
     @Option(help: "History to keep: standard, all, or the number of the latest checkpoints. Named ones are always kept.")
     var history = "\(HistoryRule.standard)"
 
+    @Option(help: "Room in the store for the history; the oldest checkpoints go first (default: half of the free disk, for all groups).")
+    var historyBytes: String?
+
     @Option(name: .customLong("backend"), parsing: .singleValue, help: "Where checkpoints go: store or memory. May be repeated.")
     var backends: [String] = []
 
@@ -35,6 +38,15 @@ struct PersistCommand: EngineCommand {
         var settings = PersistenceSettings()
         settings.period = try PersistencePeriod(parsing: period)
         settings.history = try HistoryRule(parsing: history)
+        if let historyBytes {
+            let bytes = try MemorySize.parse(historyBytes)
+            guard bytes >= PersistenceSettings.historyBytesMin else {
+                throw GroupError(
+                    .invalidValue, "A history of \(historyBytes.prefix(40)) is too small",
+                    remedy: "It needs at least \(MemorySize.format(PersistenceSettings.historyBytesMin)).")
+            }
+            settings.historyBytes = bytes
+        }
         var kinds: [BackendKind] = []
         for backend in backends {
             let kind = try BackendKind(parsing: backend)

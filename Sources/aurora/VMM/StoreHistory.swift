@@ -17,7 +17,7 @@ final class StoreHistory: Sendable {
         self.access = access
         self.writer = writer
         let contexts = machine.contexts
-        let collector = SpaceKeeper(access, warn: machine.environment.warn)
+        let collector = SpaceKeeper(access, writer, machine.environment.configuration.persistence, warn: machine.environment.warn)
         self.collector = collector
         backend = StoreBackend(
             writer,
@@ -92,66 +92,6 @@ final class StoreHistory: Sendable {
         case .standard: WriterOptions(retention: .standard)
         case .all: WriterOptions()
         case .latest(let count): WriterOptions(retention: .last(UInt64(clamping: count)))
-        }
-    }
-}
-
-/// Collects what no checkpoint of the store needs any more, when enough was written or there is no room.
-final class SpaceKeeper: Sendable {
-    /// After so many bytes a collection may pay.
-    private static let collectEveryBytes: UInt64 = 512 << 20
-    /// Tries to make room for one epoch.
-    private static let attemptsMax = 3
-
-    private struct State {
-        /// Counted from a random point, so that processes that live too short to write that much collect as often in total.
-        var collectAtBytes = UInt64.random(in: 0..<SpaceKeeper.collectEveryBytes)
-        var isCollecting = false
-        var failedAttempts = 0
-    }
-    private let access: StoreAccess
-    private let warn: @Sendable (String) -> Void
-    private let state = Mutex(State())
-
-    init(_ access: StoreAccess, warn: @escaping @Sendable (String) -> Void) {
-        self.access = access
-        self.warn = warn
-    }
-
-    /// Begins a collection in the background when enough was written since the last.
-    func look(writtenBytes: UInt64) {
-        let begins = state.withLock { state in
-            guard !state.isCollecting, writtenBytes >= state.collectAtBytes else { return false }
-            state.isCollecting = true
-            state.collectAtBytes = writtenBytes &+ SpaceKeeper.collectEveryBytes
-            return true
-        }
-        guard begins else { return }
-        let thread: Void? = try? DetachedThread.start("collector") { @Sendable [self] in
-            _ = collect()
-            state.withLock { $0.isCollecting = false }
-        }
-        if thread == nil { state.withLock { $0.isCollecting = false } }
-    }
-
-    /// Frees what can be freed; false when that was nothing.
-    func makeRoom() -> Bool {
-        let mayTry = state.withLock { state in
-            state.failedAttempts += 1
-            return state.failedAttempts <= SpaceKeeper.attemptsMax
-        }
-        guard mayTry else { return false }
-        warn("The store is full; looking for space that no checkpoint needs")
-        guard collect() > 0 else { return false }
-        state.withLock { $0.failedAttempts = 0 }
-        return true
-    }
-
-    /// Blocks that were freed; zero also when another process is at it.
-    private func collect() -> UInt64 {
-        do throws(StoreError) { return try access.store.collect().blocksFreed } catch .busy { return 0 } catch {
-            EngineMessage.write("Cannot collect: \(error)")
-            return 0
         }
     }
 }

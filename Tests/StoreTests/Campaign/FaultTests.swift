@@ -48,7 +48,8 @@ import Testing
             guard wasHit else { break }
             index += which.step
         }
-        #expect(failed > 2, "only \(failed) operations failed")
+        // There are few discards: segments of living writers are left alone.
+        #expect(failed > (which.operation == .discard ? 1 : 2), "only \(failed) operations failed")
     }
 
     /// After the process has ended: all there, clean, and of use again.
