@@ -61,7 +61,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
-            swiftSettings: strict),
+            resources: [.embedInCode("Page/page.html")], swiftSettings: strict),
         // Measures a store against the plain file operations it stands on.
         .executableTarget(name: "StoreBench", dependencies: ["Store"], path: "bench/StoreBench", swiftSettings: strict),
         .executableTarget(
@@ -89,7 +89,8 @@ let package = Package(
         .testTarget(
             name: "StoreTests", dependencies: ["Store", "StoreSimulation", "StoreExercise", "Linux", "CLinux", "CStore"],
             swiftSettings: strict),
-        .testTarget(name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
+        .testTarget(
+            name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux", logging], swiftSettings: strict),
         .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["aurora", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),

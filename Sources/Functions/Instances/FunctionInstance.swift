@@ -6,6 +6,10 @@ public protocol FunctionInstance: AnyObject, Sendable {
     var identifier: String { get }
     /// Private memory in bytes, as the kernel counts it now; nil when it cannot be told.
     var privateBytes: Int? { get }
+    /// How its machine was had: `.pooled` or `.restored`, or `.cold`.
+    var startKind: StartKind { get }
+    /// Whether it may be handed a request, as far as can be told without asking it; false once its machine is gone.
+    var isUsable: Bool { get }
 
     /// Serves one request.
     ///
@@ -14,6 +18,13 @@ public protocol FunctionInstance: AnyObject, Sendable {
 
     /// Ends the machine and everything it holds; idempotent; returns when nothing is left.
     func end() async
+}
+
+extension FunctionInstance {
+    /// Restored in a machine made on the spot, unless an instance says otherwise.
+    public var startKind: StartKind { .restored }
+    /// Usable, unless an instance knows better.
+    public var isUsable: Bool { true }
 }
 
 /// Where instances come from: the pool of machines, or a pretended one in tests.

@@ -1,0 +1,59 @@
+/// What settings of functions must fulfil, with the words of Lambda's errors.
+enum SettingsCheck {
+    static let memoryMiBRange = 64...10240
+    static let timeoutRange = 1...900
+    static let environmentBytesMax = 4096
+    static let textBytesMax = 256
+    static let codeBytesMax = 50 << 20
+
+    /// Refuses settings that no function may have.
+    static func check(_ settings: FunctionSettings) throws(CatalogueError) {
+        try range("memorySize", settings.memoryMiB, memoryMiBRange)
+        try range("timeout", settings.timeoutSeconds, timeoutRange)
+        if let concurrency = settings.concurrencyMax { try range("reservedConcurrentExecutions", concurrency, 0...100_000) }
+        guard settings.runtime.hasPrefix("python3") || settings.runtime.hasPrefix("provided") else {
+            throw invalid(
+                "runtime", settings.runtime, "Member must satisfy enum value set: [python3, python3.x, provided, provided.al2023]")
+        }
+        for (name, text) in [
+            ("runtime", settings.runtime), ("handler", settings.handler), ("role", settings.role),
+            ("description", settings.summary), ("image", settings.image),
+        ] {
+            guard text.utf8.count <= textBytesMax, !text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else {
+                throw invalid(name, String(text.prefix(40)), "Member must be at most \(textBytesMax) bytes without control characters")
+            }
+        }
+        guard settings.runtime.hasPrefix("provided") || !settings.handler.isEmpty else {
+            throw .invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+        }
+        try checkEnvironment(settings.environment)
+    }
+
+    private static func checkEnvironment(_ environment: [String: String]) throws(CatalogueError) {
+        var bytes = 0
+        for (name, value) in environment {
+            let isName =
+                name.utf8.first.map { (65...90).contains($0) || (97...122).contains($0) } ?? false
+                && name.utf8.allSatisfy { (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) || $0 == 95 }
+            guard isName else { throw invalid("environment", String(name.prefix(40)), "Keys must satisfy [a-zA-Z]([a-zA-Z0-9_])+") }
+            guard !name.hasPrefix("AWS_LAMBDA_") else {
+                throw .invalid("Lambda was unable to configure your environment variables because \(name) is reserved.")
+            }
+            guard !value.utf8.contains(0) else { throw invalid("environment", name, "Values must not have a zero byte") }
+            bytes += name.utf8.count + value.utf8.count
+        }
+        guard bytes <= environmentBytesMax else {
+            throw .invalid("Lambda was unable to configure your environment variables because they exceed the 4KB limit.")
+        }
+    }
+
+    private static func range(_ name: String, _ value: Int, _ range: ClosedRange<Int>) throws(CatalogueError) {
+        guard range.contains(value) else {
+            throw invalid(name, "\(value)", "Member must be at least \(range.lowerBound) and at most \(range.upperBound)")
+        }
+    }
+
+    private static func invalid(_ name: String, _ value: String, _ rule: String) -> CatalogueError {
+        .invalid("1 validation error detected: Value '\(value)' at '\(name)' failed to satisfy constraint: \(rule)")
+    }
+}

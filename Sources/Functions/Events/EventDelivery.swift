@@ -1,0 +1,47 @@
+internal import Logging
+
+/// Delivers events to instances, as an invocation whose answer nobody waits for.
+struct EventDelivery: Sendable {
+    let catalogue: Catalogue
+    let invoker: Invoker
+    let metrics: GatewayMetrics
+    let logs: FunctionLogs
+    let logger: Logger
+
+    /// Delivers an event once.
+    func deliver(_ event: StoredEvent) async -> Delivery {
+        guard let record = catalogue[event.function] else { return .hopeless("The function was removed") }
+        guard let function = record.deployed else { return .unavailable("The function is \(record.state.rawValue)") }
+        do throws(InvokerError) {
+            let served = try await invoker.invoke(function, concurrencyMax: record.settings.concurrencyMax) {
+                Gateway.invocation(event.identifier, function, event.payload, event.clientContext, nil)
+            }
+            let answer = InvokeAnswer(identifier: event.identifier, function: function, served: served)
+            metrics.note(event.function, answer.outcome, served)
+            logs.append(answer.log, event.function)
+            return answer.functionFailure.map { .failed($0) } ?? .done
+        } catch {
+            switch error {
+            case .throttled(let reason):
+                metrics.note(event.function, .throttled)
+                return .unavailable(reason)
+            case .unavailable(let reason):
+                metrics.note(event.function, .unavailable)
+                return .unavailable("\(reason)")
+            case .draining, .cancelled: return .unavailable("The gateway ended")
+            }
+        }
+    }
+
+    /// Counts how a delivery went.
+    func report(_ event: StoredEvent, _ delivery: Delivery, isOver: Bool) {
+        metrics.noteEvent { state in
+            if case .done = delivery { state.eventsDelivered += 1 } else { state.eventAttemptsFailed += 1 }
+            if isOver, event.deadAt != nil { state.eventsDead += 1 }
+        }
+        guard isOver, event.deadAt != nil else { return }
+        logger.error(
+            "event given up",
+            metadata: ["request": "\(event.identifier)", "function": "\(event.function)", "reason": "\(event.failure ?? "")"])
+    }
+}

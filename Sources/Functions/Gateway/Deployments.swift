@@ -1,0 +1,135 @@
+internal import Logging
+internal import Synchronization
+
+/// Builds functions that were created or changed, a few at a time.
+final class Deployments: Sendable {
+    private let catalogue: Catalogue
+    private let builder: any FunctionBuilder
+    private let slots: AsyncSlots
+    private let files: FileWork
+    private let logger: Logger
+    /// Told of a function that serves from now on, or was built in vain.
+    private let built: @Sendable (FunctionRecord, _ log: [UInt8]) -> Void
+
+    init(
+        catalogue: Catalogue, builder: any FunctionBuilder, buildsMax: Int, files: FileWork, logger: Logger,
+        built: @escaping @Sendable (FunctionRecord, [UInt8]) -> Void
+    ) {
+        self.catalogue = catalogue
+        self.builder = builder
+        self.files = files
+        self.logger = logger
+        self.built = built
+        slots = AsyncSlots(buildsMax)
+    }
+
+    /// Builds what an earlier gateway left unfinished.
+    func resume() {
+        for record in catalogue.all where record.updateStatus == .inProgress { begin(record) }
+    }
+
+    /// Builds a function in the background.
+    func begin(_ record: FunctionRecord) { Task { await build(record) } }
+
+    /// Removes a function's snapshot in the background.
+    func remove(_ name: String) {
+        Task {
+            await slots.take()
+            defer { slots.give() }
+            // The name may be in use again.
+            guard catalogue[name] == nil else { return }
+            do throws(FunctionBuildError) {
+                try await builder.remove(name)
+            } catch {
+                logger.error("snapshot not removed", metadata: ["function": "\(name)", "reason": "\(error)"])
+            }
+        }
+    }
+
+    private func build(_ record: FunctionRecord) async {
+        await slots.take()
+        defer { slots.give() }
+        // Another change, or the removal, came while it waited.
+        guard catalogue[record.name]?.revision == record.revision else { return }
+        let result: Result<BuiltFunction, FunctionBuildError>
+        do throws(FunctionBuildError) {
+            result = .success(try await builder.build(Deployments.plan(record, codePath: catalogue.codePath(record))) { _ in })
+        } catch {
+            result = .failure(error)
+        }
+        var log: [UInt8] = []
+        if case .success(let built) = result { log = built.log }
+        if case .failure(.initialization(_, let text)) = result { log = text }
+        do throws(CatalogueError) {
+            let noted = try await files.run { () throws(CatalogueError) in
+                try self.catalogue.note(record.name, revision: record.revision) { Deployments.apply(result, to: &$0) }
+            }
+            if let noted { built(noted, log) } else { remove(record.name) }
+        } catch {
+            logger.error("build not noted", metadata: ["function": "\(record.name)", "reason": "\(error)"])
+        }
+    }
+
+    /// What a builder is told of a function.
+    static func plan(_ record: FunctionRecord, codePath: String) -> FunctionPlan {
+        let function = DeployedFunction(
+            name: record.name, image: record.settings.image, memoryBytes: record.settings.memoryMiB << 20,
+            timeoutSeconds: record.settings.timeoutSeconds, revision: record.revision)
+        return FunctionPlan(
+            function: function, runtime: record.settings.runtime.hasPrefix("python3") ? "python3" : "provided",
+            handler: record.settings.handler, codePath: codePath, environment: record.settings.environment,
+            isSnapStart: record.settings.isSnapStart)
+    }
+
+    /// Writes what became of a build into the function's record.
+    static func apply(_ result: Result<BuiltFunction, FunctionBuildError>, to record: inout FunctionRecord) {
+        switch result {
+        case .success(let built):
+            record.deployed = built.function
+            record.storeBytes = built.storeBytes
+            record.state = .active
+            record.updateStatus = .successful
+            record.reason = nil
+        case .failure(let error):
+            record.updateStatus = .failed
+            if record.deployed == nil { record.state = .failed }
+            record.reason = String(error.description.prefix(2000))
+        }
+    }
+}
+
+/// Lets a bounded number of tasks through.
+final class AsyncSlots: Sendable {
+    private struct State {
+        var free: Int
+        var waiters: [CheckedContinuation<Void, Never>] = []
+    }
+    private let state: Mutex<State>
+
+    init(_ count: Int) { state = Mutex(State(free: max(1, count))) }
+
+    func take() async {
+        await withCheckedContinuation { continuation in
+            let isFree = state.withLock { state in
+                if state.free > 0 {
+                    state.free -= 1
+                    return true
+                }
+                state.waiters.append(continuation)
+                return false
+            }
+            if isFree { continuation.resume() }
+        }
+    }
+
+    func give() {
+        let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            if state.waiters.isEmpty {
+                state.free += 1
+                return nil
+            }
+            return state.waiters.removeFirst()
+        }
+        next?.resume()
+    }
+}

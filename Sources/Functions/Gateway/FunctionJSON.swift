@@ -1,0 +1,167 @@
+/// `FunctionConfiguration` of Lambda.
+struct ConfigurationJSON: Encodable {
+    struct Variables: Encodable {
+        let variables: [String: String]
+        enum CodingKeys: String, CodingKey { case variables = "Variables" }
+    }
+    struct SnapStart: Encodable {
+        let applyOn: String
+        let optimizationStatus: String
+        enum CodingKeys: String, CodingKey { case applyOn = "ApplyOn", optimizationStatus = "OptimizationStatus" }
+    }
+
+    let name: String
+    let resourceName: String
+    let runtime: String
+    let role: String
+    let handler: String
+    let codeSize: Int
+    let summary: String
+    let timeout: Int
+    let memorySize: Int
+    let modifiedAt: String
+    let codeDigest: String
+    let version = "$LATEST"
+    let environment: Variables?
+    let revision: String
+    let state: String
+    let stateReason: String?
+    let stateReasonCode: String?
+    let updateStatus: String
+    let updateReason: String?
+    let updateReasonCode: String?
+    let packageType = "Zip"
+    let architectures = ["x86_64"]
+    let snapStart: SnapStart
+
+    enum CodingKeys: String, CodingKey {
+        case name = "FunctionName", resourceName = "FunctionArn", runtime = "Runtime", role = "Role", handler = "Handler"
+        case codeSize = "CodeSize", summary = "Description", timeout = "Timeout", memorySize = "MemorySize", modifiedAt = "LastModified"
+        case codeDigest = "CodeSha256", version = "Version", environment = "Environment", revision = "RevisionId", state = "State"
+        case stateReason = "StateReason", stateReasonCode = "StateReasonCode", updateStatus = "LastUpdateStatus"
+        case updateReason = "LastUpdateStatusReason", updateReasonCode = "LastUpdateStatusReasonCode", packageType = "PackageType"
+        case architectures = "Architectures", snapStart = "SnapStart"
+    }
+
+    init(_ record: FunctionRecord) {
+        name = record.name
+        resourceName = record.resourceName
+        runtime = record.settings.runtime
+        role = record.settings.role
+        handler = record.settings.handler
+        codeSize = record.codeBytes
+        summary = record.settings.summary
+        timeout = record.settings.timeoutSeconds
+        memorySize = record.settings.memoryMiB
+        modifiedAt = record.modifiedAt
+        codeDigest = record.codeDigest
+        environment = record.settings.environment.isEmpty ? nil : Variables(variables: record.settings.environment)
+        revision = record.revision
+        state = record.state.rawValue
+        updateStatus = record.updateStatus.rawValue
+        switch record.state {
+        case .pending: (stateReason, stateReasonCode) = ("The function is being created.", "Creating")
+        case .failed: (stateReason, stateReasonCode) = (record.reason, "FunctionError")
+        case .active: (stateReason, stateReasonCode) = (nil, nil)
+        }
+        let isFailed = record.updateStatus == .failed
+        updateReason = isFailed ? record.reason : nil
+        updateReasonCode = isFailed ? "FunctionError" : nil
+        snapStart = SnapStart(
+            applyOn: record.settings.isSnapStart ? "PublishedVersions" : "None",
+            optimizationStatus: record.state == .active ? "On" : "Off")
+    }
+}
+
+/// What `CreateFunction` sends; what is not named here is ignored.
+struct CreateRequest: Decodable {
+    struct Code: Decodable {
+        var zipFile: String?
+        var s3Bucket: String?
+        var imageURI: String?
+        enum CodingKeys: String, CodingKey { case zipFile = "ZipFile", s3Bucket = "S3Bucket", imageURI = "ImageUri" }
+    }
+    var name: String
+    var code: Code
+    var settings: SettingsRequest
+
+    enum CodingKeys: String, CodingKey { case name = "FunctionName", code = "Code" }
+
+    init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        name = try values.decode(String.self, forKey: .name)
+        code = try values.decode(Code.self, forKey: .code)
+        settings = try SettingsRequest(from: decoder)
+    }
+}
+
+/// What `UpdateFunctionCode` sends.
+struct UpdateCodeRequest: Decodable {
+    var zipFile: String?
+    var s3Bucket: String?
+    var imageURI: String?
+    var dryRun: Bool?
+    var revision: String?
+    enum CodingKeys: String, CodingKey {
+        case zipFile = "ZipFile", s3Bucket = "S3Bucket", imageURI = "ImageUri", dryRun = "DryRun", revision = "RevisionId"
+    }
+}
+
+/// The settings in `CreateFunction` and `UpdateFunctionConfiguration`.
+struct SettingsRequest: Decodable {
+    struct Environment: Decodable {
+        var variables: [String: String]?
+        enum CodingKeys: String, CodingKey { case variables = "Variables" }
+    }
+    struct SnapStart: Decodable {
+        var applyOn: String?
+        enum CodingKeys: String, CodingKey { case applyOn = "ApplyOn" }
+    }
+    struct Anything: Decodable {}
+
+    var runtime: String?
+    var handler: String?
+    var role: String?
+    var summary: String?
+    var timeout: Int?
+    var memorySize: Int?
+    var environment: Environment?
+    var packageType: String?
+    var architectures: [String]?
+    var layers: [Anything]?
+    var fileSystems: [Anything]?
+    var snapStart: SnapStart?
+    var revision: String?
+    /// Aurora's own: the image to use instead of the runtime's.
+    var image: String?
+
+    enum CodingKeys: String, CodingKey {
+        case runtime = "Runtime", handler = "Handler", role = "Role", summary = "Description", timeout = "Timeout"
+        case memorySize = "MemorySize", environment = "Environment", packageType = "PackageType", architectures = "Architectures"
+        case layers = "Layers", fileSystems = "FileSystemConfigs", snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage"
+    }
+
+    /// Refuses what Aurora does not have rather than to ignore it.
+    func check() throws(LambdaError) {
+        if let packageType, packageType != "Zip" { throw .invalid("PackageType \(packageType.prefix(20)) is not supported: use Zip") }
+        if let architectures, architectures != ["x86_64"] { throw .invalid("Architectures must be [x86_64]") }
+        if layers?.isEmpty == false { throw .invalid("Layers are not supported: put their files into the code") }
+        if fileSystems?.isEmpty == false { throw .invalid("FileSystemConfigs are not supported") }
+        if let applyOn = snapStart?.applyOn, !["None", "PublishedVersions"].contains(applyOn) {
+            throw .invalid("SnapStart.ApplyOn must be None or PublishedVersions")
+        }
+    }
+
+    /// Changes the settings that are named.
+    func apply(to settings: inout FunctionSettings) {
+        if let runtime { settings.runtime = runtime }
+        if let handler { settings.handler = handler }
+        if let role { settings.role = role }
+        if let summary { settings.summary = summary }
+        if let timeout { settings.timeoutSeconds = timeout }
+        if let memorySize { settings.memoryMiB = memorySize }
+        if let variables = environment?.variables { settings.environment = variables }
+        if let applyOn = snapStart?.applyOn { settings.isSnapStart = applyOn != "None" }
+        if let image { settings.image = image }
+    }
+}

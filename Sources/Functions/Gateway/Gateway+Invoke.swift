@@ -1,0 +1,129 @@
+internal import FoundationEssentials
+internal import Logging
+internal import NIOHTTP1
+
+extension Gateway {
+    /// `Invoke`.
+    func invoke(_ text: String, _ request: GatewayRequest, _ identifier: String) async throws(LambdaError) -> GatewayResponse {
+        let record = try invocable(text, request)
+        let kind = request.header("x-amz-invocation-type") ?? "RequestResponse"
+        let logType = request.header("x-amz-log-type") ?? "None"
+        guard ["None", "Tail"].contains(logType) else { throw .invalid("Value '\(logType.prefix(40))' at 'logType' must be None or Tail") }
+        let context = try clientContext(request)
+        let payload = request.body.isEmpty ? Array("{}".utf8) : request.body
+        if let fault = JSONText.fault(in: payload) { throw .badContent("Could not parse request body into json: \(fault)") }
+        switch kind {
+        case "DryRun": return GatewayResponse(status: 204)
+        case "Event": return try await accept(record, payload, context, identifier)
+        case "RequestResponse": break
+        default: throw .invalid("Value '\(kind.prefix(40))' at 'invocationType' must be RequestResponse, Event or DryRun")
+        }
+        guard let function = record.deployed else { throw notReady(record) }
+        let trace = request.header("x-amzn-trace-id").flatMap { Gateway.isHeaderText($0) ? $0 : nil }
+        do throws(InvokerError) {
+            let served = try await invoker.invoke(function, concurrencyMax: record.settings.concurrencyMax) {
+                Gateway.invocation(identifier, function, payload, context, trace)
+            }
+            let answer = InvokeAnswer(identifier: identifier, function: function, served: served)
+            metrics.note(record.name, answer.outcome, served)
+            let log = answer.log
+            logs.append(log, record.name)
+            note(answer)
+            return answer.response(withLog: logType == "Tail", log: log)
+        } catch {
+            throw refused(record.name, error)
+        }
+    }
+
+    /// The request as an instance gets it.
+    static func invocation(
+        _ identifier: String, _ function: DeployedFunction, _ payload: [UInt8], _ context: String?, _ trace: String?
+    ) -> Invocation {
+        Invocation(
+            requestIdentifier: identifier, payload: payload, deadline: WallClock.milliseconds + Int64(function.timeoutSeconds) * 1000,
+            clientContext: context, functionARN: FunctionName.resourceName(function.name), traceIdentifier: trace)
+    }
+
+    private func note(_ answer: InvokeAnswer) {
+        guard case .failure(let error) = answer.served.outcome else { return }
+        logger.warning(
+            "instance ended",
+            metadata: ["request": "\(answer.identifier)", "function": "\(answer.function.name)", "reason": "\(error)"])
+    }
+
+    private func refused(_ name: String, _ error: InvokerError) -> LambdaError {
+        switch error {
+        case .throttled(let reason):
+            metrics.note(name, .throttled)
+            return .throttled("Rate Exceeded: \(reason)")
+        case .unavailable(let reason):
+            metrics.note(name, .unavailable)
+            logger.error("no instance", metadata: ["function": "\(name)", "reason": "\(reason)"])
+            return .gateway("\(reason)")
+        case .draining: return .unavailable("The gateway ends; try again.")
+        case .cancelled: return .unavailable("The client has gone.")
+        }
+    }
+
+    /// `Invoke` with `Event`: durable before it is acknowledged.
+    private func accept(
+        _ record: FunctionRecord, _ payload: [UInt8], _ context: String?, _ identifier: String
+    ) async throws(LambdaError) -> GatewayResponse {
+        guard payload.count <= configuration.limits.eventPayloadBytesMax else {
+            throw .tooLarge("\(payload.count) byte payload is too large for the Event invocation type (limit 1048576 bytes)")
+        }
+        let now = WallClock.milliseconds
+        let event = StoredEvent(
+            identifier: identifier, function: record.name, payload: payload, clientContext: context, receivedAt: now, nextAt: now)
+        let isKept: Bool
+        do {
+            isKept = try await events.add(event)
+        } catch {
+            logger.error("event not kept", metadata: ["function": "\(record.name)", "reason": "\(error)"])
+            throw .service("The event cannot be kept: \(error)")
+        }
+        guard isKept else { throw .throttled("Rate Exceeded: the queue of asynchronous invocations is full") }
+        metrics.noteEvent { $0.eventsAccepted += 1 }
+        return GatewayResponse(status: 202)
+    }
+
+    /// The function a request names, whatever its state.
+    func record(_ text: String, _ request: GatewayRequest) throws(LambdaError) -> FunctionRecord {
+        guard let reference = FunctionReference(text) else {
+            throw .invalid(
+                "1 validation error detected: Value '\(text.prefix(170))' at 'functionName' failed to satisfy constraint: "
+                    + "letters, digits, - and _, at most 64, or a resource name")
+        }
+        if let qualifier = request.query["Qualifier"] ?? reference.qualifier, qualifier != "$LATEST" {
+            throw .noVersion(reference.name, String(qualifier.prefix(128)))
+        }
+        guard let record = catalogue[reference.name] else { throw .notFound(reference.name) }
+        return record
+    }
+
+    private func invocable(_ text: String, _ request: GatewayRequest) throws(LambdaError) -> FunctionRecord {
+        let record = try record(text, request)
+        guard record.deployed != nil else { throw notReady(record) }
+        return record
+    }
+
+    private func notReady(_ record: FunctionRecord) -> LambdaError {
+        record.state == .failed
+            ? .conflict("The operation cannot be performed at this time. The function is in the Failed state: \(record.reason ?? "")")
+            : .conflict("The operation cannot be performed at this time. The function is currently in the following state: Pending")
+    }
+
+    private func clientContext(_ request: GatewayRequest) throws(LambdaError) -> String? {
+        guard let text = request.header("x-amz-client-context") else { return nil }
+        guard text.utf8.count <= 3583, let data = Data(base64Encoded: text), JSONText.fault(in: [UInt8](data)) == nil else {
+            throw .badContent("Client context must be a valid Base64-encoded JSON object of at most 3583 bytes.")
+        }
+        // It becomes a header field in the guest, where line ends would begin another.
+        let context = String(decoding: data, as: UTF8.self)
+        return String(context.map { $0.isNewline ? " " : $0 })
+    }
+
+    static func isHeaderText(_ text: String) -> Bool {
+        text.utf8.count <= 1024 && text.utf8.allSatisfy { (32...126).contains($0) }
+    }
+}

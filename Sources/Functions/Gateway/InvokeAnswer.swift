@@ -1,0 +1,112 @@
+internal import FoundationEssentials
+internal import NIOHTTP1
+
+/// What a served request is answered with, in Lambda's words.
+struct InvokeAnswer {
+    /// The most bytes of the log's end in an answer (`X-Amz-Log-Result`).
+    static let logBytesMax = 4096
+
+    let identifier: String
+    let function: DeployedFunction
+    let served: Served
+
+    /// How it is counted.
+    var outcome: GatewayMetrics.Outcome {
+        switch served.outcome {
+        case .success(let result): result.functionError == nil ? .success : .functionError
+        case .failure(.timedOut): .timeout
+        case .failure(.exited): .exit
+        case .failure(.responseTooLarge): .tooLarge
+        case .failure(.restore), .failure(.lost): .lost
+        }
+    }
+
+    /// What went wrong in the function itself; nil: nothing did.
+    var functionFailure: String? {
+        switch served.outcome {
+        case .success(let result):
+            result.functionError.map { "\($0): \(String(decoding: result.payload.prefix(500), as: UTF8.self))" }
+        case .failure(let error): error.description
+        }
+    }
+
+    /// The function's lines with those that Lambda puts around them.
+    var log: [UInt8] {
+        let milliseconds = Double(served.served) / 1e6
+        let billed = Int(milliseconds.rounded(.up))
+        var report = "REPORT RequestId: \(identifier)\tDuration: \(InvokeAnswer.twoDigits(milliseconds)) ms\tBilled Duration: \(billed) ms"
+        report += "\tMemory Size: \(function.memoryBytes >> 20) MB\tMax Memory Used: \((served.privateBytes ?? 0) >> 20) MB"
+        if served.start != .reused { report += "\tRestore Duration: \(InvokeAnswer.twoDigits(Double(served.restored) / 1e6)) ms" }
+        var lines = Array("START RequestId: \(identifier) Version: $LATEST\n".utf8)
+        var printed: [UInt8] = []
+        var note = ""
+        switch served.outcome {
+        case .success(let result): printed = result.log
+        case .failure(.exited(let status, let text)):
+            printed = Array(text.utf8)
+            note = "RequestId: \(identifier) Error: \(InvokeAnswer.exitReason(status))\nRuntime.ExitError\n"
+        case .failure(.timedOut):
+            note = "\(WallClock.iso(WallClock.milliseconds))Z \(identifier) \(timeoutText)\n\n"
+        case .failure(let error): note = "RequestId: \(identifier) Error: \(error)\n"
+        }
+        lines += printed
+        if let last = printed.last, last != 10 { lines.append(10) }
+        lines += Array("\(note)END RequestId: \(identifier)\n\(report)\t\n".utf8)
+        return lines
+    }
+
+    private var timeoutText: String { "Task timed out after \(function.timeoutSeconds).00 seconds" }
+
+    /// The answer to the client; a lost instance is the gateway's failure, everything else the function's.
+    func response(withLog: Bool, log: [UInt8]) -> GatewayResponse {
+        var response: GatewayResponse
+        switch served.outcome {
+        case .success(let result):
+            response = GatewayResponse(status: 200, body: result.payload)
+            if let error = result.functionError { response.headers.add(name: "X-Amz-Function-Error", value: error) }
+        case .failure(.timedOut): response = failed("Sandbox.Timedout", "RequestId: \(identifier) Error: \(timeoutText)")
+        case .failure(.exited(let status, _)):
+            response = failed("Runtime.ExitError", "RequestId: \(identifier) Error: \(InvokeAnswer.exitReason(status))")
+        case .failure(.responseTooLarge(let limit)):
+            response = failed(
+                "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (\(limit) bytes).")
+        case .failure(let error): return LambdaError.gateway("\(error)").response
+        }
+        response.headers.add(name: "X-Amz-Executed-Version", value: "$LATEST")
+        if withLog {
+            let end = Data(log.suffix(InvokeAnswer.logBytesMax)).base64EncodedString()
+            response.headers.add(name: "X-Amz-Log-Result", value: end)
+        }
+        return response
+    }
+
+    private func failed(_ type: String, _ message: String) -> GatewayResponse {
+        struct Body: Encodable {
+            let errorType: String
+            let errorMessage: String
+        }
+        var response = GatewayResponse(status: 200, body: JSONBody.encode(Body(errorType: type, errorMessage: message)))
+        response.headers.add(name: "X-Amz-Function-Error", value: "Unhandled")
+        return response
+    }
+
+    /// How the runtime ended; statuses from 129 are signals, as shells have it.
+    static func exitReason(_ status: Int32) -> String {
+        switch status {
+        case 0: return "Runtime exited without providing a reason"
+        case 129...192: return "Runtime exited with error: signal: \(signals[status - 128] ?? "\(status - 128)")"
+        default: return "Runtime exited with error: exit status \(status)"
+        }
+    }
+
+    private static let signals: [Int32: String] = [
+        1: "hangup", 2: "interrupt", 4: "illegal instruction", 6: "aborted", 7: "bus error", 8: "floating point exception", 9: "killed",
+        11: "segmentation fault", 13: "broken pipe", 15: "terminated",
+    ]
+
+    static func twoDigits(_ value: Double) -> String {
+        let hundredths = Int((value * 100).rounded())
+        let rest = hundredths % 100
+        return "\(hundredths / 100).\(rest < 10 ? "0" : "")\(rest)"
+    }
+}

@@ -1,0 +1,135 @@
+import Foundation
+import Functions
+import Synchronization
+
+/// An instance that only pretends: what it does is in the request's payload, or what the source tells all of its instances.
+final class PretendedInstance: FunctionInstance {
+    let identifier: String
+    let privateBytes: Int? = 1 << 20
+    let startKind = StartKind.pooled
+    private let source: PretendedSource
+    private let hung = Mutex<CheckedContinuation<Void, Never>?>(nil)
+    private let hasEnded = Atomic<Bool>(false)
+
+    init(_ source: PretendedSource, _ identifier: String) {
+        self.source = source
+        self.identifier = identifier
+    }
+
+    var isUsable: Bool { !hasEnded.load(ordering: .relaxed) }
+
+    func invoke(_ invocation: Invocation) async throws(InstanceError) -> InvocationResult {
+        source.began(invocation)
+        defer { source.finished() }
+        let text = String(decoding: invocation.payload, as: UTF8.self)
+        if text.contains("crash") { throw .exited(status: 1, log: "Traceback: it crashed\n") }
+        if text.contains("killed") { throw .exited(status: 137, log: "") }
+        if text.contains("lost") { throw .lost("the machine has gone") }
+        if text.contains("large") { throw .responseTooLarge(limit: 6 << 20) }
+        if text.contains("slow") { try? await Task.sleep(for: .milliseconds(200)) }
+        if text.contains("gate") { await source.waitAtGate() }
+        if text.contains("timeout") { throw .timedOut(milliseconds: 3000) }
+        if text.contains("hang") { await withCheckedContinuation { continuation in hung.withLock { $0 = continuation } } }
+        if text.contains("error") {
+            let body = #"{"errorMessage":"wrong","errorType":"ValueError","stackTrace":[]}"#
+            return InvocationResult(payload: Array(body.utf8), functionError: "Unhandled", log: Array("it went wrong\n".utf8))
+        }
+        return InvocationResult(payload: invocation.payload, log: Array("hello\n".utf8), duration: 1000)
+    }
+
+    func end() async {
+        guard !hasEnded.exchange(true, ordering: .relaxed) else { return }
+        hung.withLock { continuation in
+            defer { continuation = nil }
+            return continuation
+        }?.resume()
+        source.ended()
+    }
+}
+
+/// Makes pretended instances, and counts.
+final class PretendedSource: InstanceSource {
+    struct Counts {
+        var started = 0
+        var ended = 0
+        var serving = 0
+        var servingMax = 0
+        var failuresLeft = 0
+        var requests: [Invocation] = []
+        var atGate: [CheckedContinuation<Void, Never>] = []
+    }
+    let counts = Mutex(Counts())
+    let startDelay: Duration
+
+    init(failures: Int = 0, startDelay: Duration = .zero) {
+        self.startDelay = startDelay
+        counts.withLock { $0.failuresLeft = failures }
+    }
+
+    var alive: Int { counts.withLock { $0.started - $0.ended } }
+    var started: Int { counts.withLock { $0.started } }
+    var requests: [Invocation] { counts.withLock { $0.requests } }
+
+    func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance {
+        if startDelay > .zero { try? await Task.sleep(for: startDelay) }
+        let number = counts.withLock { counts -> Int? in
+            if counts.failuresLeft > 0 {
+                counts.failuresLeft -= 1
+                return nil
+            }
+            counts.started += 1
+            return counts.started
+        }
+        guard let number else { throw .restore("the state is damaged") }
+        return PretendedInstance(self, "\(function.name)-\(number)")
+    }
+
+    /// Holds a request until the test lets it go on.
+    func waitAtGate() async {
+        await withCheckedContinuation { continuation in counts.withLock { $0.atGate.append(continuation) } }
+    }
+
+    func openGate() {
+        let waiting = counts.withLock { counts in
+            defer { counts.atGate = [] }
+            return counts.atGate
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    func began(_ invocation: Invocation) {
+        counts.withLock {
+            $0.serving += 1
+            $0.servingMax = max($0.servingMax, $0.serving)
+            $0.requests.append(invocation)
+        }
+    }
+    func finished() { counts.withLock { $0.serving -= 1 } }
+    func ended() { counts.withLock { $0.ended += 1 } }
+}
+
+/// Builds nothing, and says it did; code that holds `broken` fails.
+final class PretendedBuilder: FunctionBuilder {
+    let removed = Mutex<[String]>([])
+    let plans = Mutex<[FunctionPlan]>([])
+    let delay: Duration
+
+    init(delay: Duration = .zero) { self.delay = delay }
+
+    func build(
+        _ plan: FunctionPlan, progress: @escaping @Sendable (BuildStep) -> Void
+    ) async throws(FunctionBuildError) -> BuiltFunction {
+        plans.withLock { $0.append(plan) }
+        if delay > .zero { try? await Task.sleep(for: delay) }
+        let code = (try? Data(contentsOf: URL(filePath: plan.codePath))) ?? Data()
+        if String(decoding: code, as: UTF8.self).contains("broken") {
+            throw .initialization(message: "Unable to import module 'app'", log: Array("No module named 'app'\n".utf8))
+        }
+        var function = plan.function
+        if function.image.isEmpty { function.image = plan.runtime }
+        return BuiltFunction(
+            function: function, stream: "function/\(function.name)", runtimeStream: "runtime/\(function.image)", storeBytes: 4096, log: [])
+    }
+
+    func remove(_ function: String) async throws(FunctionBuildError) { removed.withLock { $0.append(function) } }
+}
