@@ -2,11 +2,19 @@ internal import FoundationEssentials
 
 /// What an instance host is asked for, each in a message of its own with two descriptors: control socket and channel.
 public struct InstanceHostRequest: Codable, Hashable, Sendable {
-    /// Names the machine to be made.
+    /// Names the machine to be made; empty for none.
     public var machine: String
+    /// The digest of a launch image that machines made from now on shall have read already.
+    public var prepare: String?
 
     /// Asks for a machine.
     public init(machine: String) { self.machine = machine }
+
+    /// Asks to read a launch image.
+    public init(preparing digest: String) {
+        machine = ""
+        prepare = digest
+    }
 }
 
 /// What an instance host tells.

@@ -45,14 +45,11 @@ final class Instance: Sendable {
             state = runtime.state
             times.open = lap()
         } else {
-            let image = try LaunchImage(directory: "\(runtime.launchPath)/\(digest)")
-            guard image.manifest.base == runtime.image.manifest.digest else {
-                throw LaunchError.unsuitable("\(digest) is not derived from this machine's launch image \(runtime.image.manifest.digest)")
-            }
-            state = try image.machineState()
+            let launch = try runtime.launch(digest)
+            state = launch.state
             times.open = lap()
-            try memory.bind(image)
-            try disk.bind(image)
+            try memory.bind(launch.image)
+            try disk.bind(launch.image)
             times.map = lap()
         }
         times.populate = lap()

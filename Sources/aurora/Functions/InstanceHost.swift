@@ -13,7 +13,7 @@ struct InstanceHost {
 
     private let socket: MessageSocket
     private let signals: SharedDescriptor
-    private let runtime: InstanceRuntime
+    private var runtime: InstanceRuntime
     private var machines: [Int32: String] = [:]
 
     /// Serves until the pool's end of the socket is closed; does not return.
@@ -55,7 +55,9 @@ struct InstanceHost {
             case .nothing: break
             case .closed: return
             case .message(let bytes, let passed):
-                guard let request = InstanceMessages.decode(bytes[...], as: InstanceHostRequest.self), passed.count == 2 else { break }
+                guard let request = InstanceMessages.decode(bytes[...], as: InstanceHostRequest.self) else { break }
+                if let digest = request.prepare { runtime.prepare(digest) }
+                guard !request.machine.isEmpty, passed.count == 2 else { break }
                 start(request.machine, control: passed[0], channel: passed[1])
             }
         }

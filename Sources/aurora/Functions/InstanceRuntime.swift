@@ -10,6 +10,10 @@ struct InstanceRuntime: Sendable {
     let image: LaunchImage
     /// The runtime's state.
     let state: MachineState
+    /// Functions' launch images that have been read, and their order of use.
+    private var prepared: [String: PreparedLaunch] = [:]
+    private var order: [String] = []
+    private static let preparedMax = 64
     /// The hardware address of every group's network device.
     private static let macAddress: [UInt8] = [0x02, 0xA5, 0x00, 0x00, 0x00, 0x02]
 
@@ -22,6 +26,30 @@ struct InstanceRuntime: Sendable {
         state = try image.machineState()
     }
 
+    /// Reads a function's launch image ahead; one that cannot be read is left to whoever restores it.
+    mutating func prepare(_ digest: String) {
+        guard prepared[digest] == nil, let launch = try? read(digest) else { return }
+        prepared[digest] = launch
+        order.append(digest)
+        if order.count > InstanceRuntime.preparedMax { prepared[order.removeFirst()] = nil }
+    }
+
+    /// A function's launch image, read now if it was not ahead.
+    ///
+    /// - Throws: `LaunchError`.
+    func launch(_ digest: String) throws(LaunchError) -> PreparedLaunch {
+        if let found = prepared[digest] { return found }
+        return try read(digest)
+    }
+
+    private func read(_ digest: String) throws(LaunchError) -> PreparedLaunch {
+        let opened = try LaunchImage(directory: "\(launchPath)/\(digest)")
+        guard opened.manifest.digest == digest, opened.manifest.base == image.manifest.digest else {
+            throw .unsuitable("\(digest) is not derived from this machine's launch image \(image.manifest.digest)")
+        }
+        return PreparedLaunch(image: opened, state: try opened.machineState())
+    }
+
     /// The host's side of an instance's machine.
     func configuration(_ disk: LaunchDisk, console: (@Sendable (UnsafeRawBufferPointer) -> Void)?) -> MachineConfiguration {
         var configuration = MachineConfiguration(memoryBytes: MachineConfiguration.memoryBytesMin, kernelPath: "")
@@ -32,4 +60,10 @@ struct InstanceRuntime: Sendable {
         configuration.dirtyRingEntries = 0
         return configuration
     }
+}
+
+/// A function's launch image with its state, ready to be put into a machine.
+struct PreparedLaunch: Sendable {
+    let image: LaunchImage
+    let state: MachineState
 }

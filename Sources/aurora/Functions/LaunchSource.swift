@@ -1,3 +1,4 @@
+import Functions
 import Groups
 import Snapshot
 import Store
@@ -32,5 +33,26 @@ struct LaunchSource {
         let image = try cache.ensure(base)
         guard let function else { return (image, image) }
         return (image, try cache.ensure(try origin(function), base: (base, image)))
+    }
+}
+
+/// The launch images of deployed functions, for the pool.
+struct FunctionLaunches: LaunchProvider {
+    let launchPath: String
+    private let storePath: String
+
+    /// Uses the store and the launch images of a data directory.
+    init(_ data: DataDirectory, storePath: String) {
+        launchPath = data.launchPath
+        self.storePath = storePath
+    }
+
+    func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch {
+        do {
+            let source = try LaunchSource(try StoreAccess.openOnce(storePath), CommandContext.data)
+            let runtime = "runtime/\(function.image)-\(function.memoryBytes >> 20)"
+            let images = try source.images(runtime: runtime, function: "function/\(function.name)")
+            return FunctionLaunch(runtime: images.runtime.manifest.digest, digest: images.function.manifest.digest)
+        } catch { throw .restore("\(error)") }
     }
 }

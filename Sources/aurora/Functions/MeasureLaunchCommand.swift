@@ -17,6 +17,8 @@ struct MeasureLaunchCommand: ParsableCommand {
     @Option(help: "Milliseconds each instance runs.") var during = 50
     @Flag(help: "Has the kernel forget the launch files before each restore.") var cold = false
 
+    @Flag(help: "Does not have the host read the function's launch image ahead.") var unprepared = false
+
     func run() throws {
         let data = CommandContext.data
         let source = try LaunchSource(try StoreAccess.open(data.storePath, readOnly: false), data)
@@ -27,6 +29,7 @@ struct MeasureLaunchCommand: ParsableCommand {
         let host = try InstanceHostLink(launchPath: data.launchPath, base: images.runtime.manifest.digest)
         try expect(host.socket, .ready)
         figures.add("host_us", clinux_clock_ns(CLOCK_MONOTONIC) - began)
+        if !unprepared { try host.socket.send(InstanceHostRequest(preparing: images.function.manifest.digest)) }
         for number in 0..<count {
             let machine = try host.makeMachine("m\(number)")
             let ready = try InstanceWaiting.next(machine.control, .ready)
@@ -49,7 +52,7 @@ struct MeasureLaunchCommand: ParsableCommand {
             figures.add("state_us", times.state)
             figures.add("resume_us", times.resume)
             figures.add("request_us", times.received - start)
-            figures.add("first_instruction_us", later.running - start)
+            if later.running > start { figures.add("first_instruction_us", later.running - start) }
             if let output = status.firstOutput, output > 0 { figures.add("first_output_us", output - start) }
             figures.add("private_kib", (status.privateBytes ?? 0) / 1024 * 1000)
         }

@@ -1,10 +1,10 @@
-import CLinux
+internal import CLinux
 import Linux
 
 /// What a process has for itself alone, as the kernel counts it.
-enum PrivateMemory {
-    /// Bytes of pages that this process, or another one, shares with nobody (`Private_*` of smaps_rollup); nil when it cannot be told.
-    static func bytes(_ process: String = "self") -> Int? {
+public enum PrivateMemory {
+    /// Bytes of pages that a process shares with nobody (`Private_*` of smaps_rollup); nil when it cannot be told.
+    public static func bytes(_ process: String = "self") -> Int? {
         guard let file = try? OwnedDescriptor.open("/proc/\(process)/smaps_rollup", O_RDONLY) else { return nil }
         var buffer = [UInt8](repeating: 0, count: 4096)
         let count = clinux_read(file.rawValue, &buffer, buffer.count)

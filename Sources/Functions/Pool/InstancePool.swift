@@ -1,0 +1,129 @@
+public import Linux
+import Synchronization
+
+/// The pool of machines made ahead: restores an instance of a function in one of them.
+public final class InstancePool: InstanceSource {
+    private struct State {
+        var runtimes: [String: RuntimePool] = [:]
+        var launches: [String: Task<Result<FunctionLaunch, InstanceError>, Never>] = [:]
+        var isEnded = false
+    }
+    private static let launchesMax = 4096
+
+    private let provider: any LaunchProvider
+    private let configuration: PoolConfiguration
+    private let loop: EventLoop
+    private let state = Mutex(State())
+
+    /// Makes an empty pool; machines are made from the first start of a runtime's function on.
+    ///
+    /// - Throws: `SystemError` when there is no room for a thread.
+    public init(_ provider: any LaunchProvider, _ configuration: PoolConfiguration = PoolConfiguration()) throws(SystemError) {
+        self.provider = provider
+        self.configuration = configuration
+        loop = try EventLoop(name: "pool")
+    }
+
+    /// Restores an instance of a deployed function; a machine in which that fails is thrown away, and another one tried once.
+    ///
+    /// - Throws: `InstanceError.restore`.
+    public func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance {
+        do throws(InstanceError) { return try await attempt(function) } catch {
+            // The launch images may have gone or been damaged: they are looked at again, and made again.
+            forget(function)
+            return try await attempt(function)
+        }
+    }
+
+    private func attempt(_ function: DeployedFunction) async throws(InstanceError) -> PooledInstance {
+        let launch = try await launch(function)
+        let runtime = try runtime(launch.runtime)
+        runtime.prepare(launch.digest)
+        let (machine, kind) = try await runtime.take()
+        let report = await machine.request(InstanceRequest(.restore, launch: launch.digest), seconds: configuration.machineSeconds)
+        guard let report, report.kind == .running else {
+            machine.close()
+            throw .restore(report?.reason ?? (machine.reason.isEmpty ? "the machine ended" : machine.reason))
+        }
+        do throws(SystemError) {
+            return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop)
+        } catch {
+            machine.close()
+            throw .restore("\(error)")
+        }
+    }
+
+    /// Makes machines for a function ahead of its first request, and its launch images if need be.
+    ///
+    /// - Throws: `InstanceError.restore`.
+    public func prepare(_ function: DeployedFunction) async throws(InstanceError) {
+        let launch = try await launch(function)
+        let runtime = try runtime(launch.runtime)
+        runtime.prepare(launch.digest)
+        runtime.fill()
+    }
+
+    /// Machines that are ready, being made, and alive in all, over all runtimes.
+    public var counts: (ready: Int, making: Int, alive: Int) {
+        state.withLock { Array($0.runtimes.values) }.map(\.counts).reduce((0, 0, 0)) {
+            ($0.0 + $1.ready, $0.1 + $1.making, $0.2 + $1.alive)
+        }
+    }
+
+    /// Ends all hosts and machines.
+    public func end() {
+        let runtimes = state.withLock { state in
+            state.isEnded = true
+            defer { state.runtimes = [:] }
+            return Array(state.runtimes.values)
+        }
+        for runtime in runtimes { runtime.end() }
+        loop.stop()
+    }
+
+    // MARK: - Launch images and runtimes
+
+    private static func key(_ function: DeployedFunction) -> String {
+        "\(function.name) \(function.revision) \(function.image) \(function.memoryBytes)"
+    }
+
+    private func forget(_ function: DeployedFunction) { state.withLock { $0.launches[InstancePool.key(function)] = nil } }
+
+    /// The launch images of a function: looked up by one at a time, on a thread of its own.
+    private func launch(_ function: DeployedFunction) async throws(InstanceError) -> FunctionLaunch {
+        let key = InstancePool.key(function)
+        let task = state.withLock { state in
+            if let task = state.launches[key] { return task }
+            if state.launches.count >= InstancePool.launchesMax { state.launches = [:] }
+            let provider = provider
+            let task = Task<Result<FunctionLaunch, InstanceError>, Never> {
+                await withCheckedContinuation { continuation in
+                    do throws(SystemError) {
+                        try DetachedThread.start("launch images") {
+                            do throws(InstanceError) { continuation.resume(returning: .success(try provider.launch(function))) } catch {
+                                continuation.resume(returning: .failure(error))
+                            }
+                        }
+                    } catch { continuation.resume(returning: .failure(.restore("\(error)"))) }
+                }
+            }
+            state.launches[key] = task
+            return task
+        }
+        let result = await task.value
+        if case .failure = result { forget(function) }
+        return try result.get()
+    }
+
+    private func runtime(_ base: String) throws(InstanceError) -> RuntimePool {
+        let runtime = state.withLock { state -> RuntimePool? in
+            if let runtime = state.runtimes[base] { return runtime }
+            guard !state.isEnded else { return nil }
+            let runtime = RuntimePool(base: base, launchPath: provider.launchPath, configuration, loop: loop)
+            state.runtimes[base] = runtime
+            return runtime
+        }
+        guard let runtime else { throw .restore("the pool has ended") }
+        return runtime
+    }
+}

@@ -1,0 +1,16 @@
+/// How many machines the pool keeps ready, and how long it waits for them.
+public struct PoolConfiguration: Sendable, Hashable {
+    /// Machines kept ready for each runtime.
+    public var readyMax = 4
+    /// Machines made at once for each runtime, beyond those that somebody waits for.
+    public var makingMax = 2
+    /// The longest a machine may take to be made or restored, seconds.
+    public var machineSeconds = 20
+    /// Milliseconds without a request after which an instance stands still.
+    public var pauseMilliseconds = 100
+    /// The program whose hidden command is the instance host.
+    public var program = "/proc/self/exe"
+
+    /// The usual values.
+    public init() {}
+}
