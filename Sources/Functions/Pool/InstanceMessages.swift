@@ -57,6 +57,8 @@ public struct InstanceHostReport: Codable, Hashable, Sendable {
 public struct InstanceRequest: Codable, Hashable, Sendable {
     /// The kinds of requests.
     public enum Kind: String, Codable, Sendable {
+        /// Map a launch image's memory and disk ahead of `restore`; the machine is used for nothing else afterwards.
+        case bind
         /// Restore a launch image; the machine is used for nothing else afterwards.
         case restore
         /// Stand still.
@@ -75,10 +77,14 @@ public struct InstanceRequest: Codable, Hashable, Sendable {
     /// The digest of the launch image to restore.
     public var launch: String?
 
+    /// False: without the working set, so that the touched pages can be told.
+    public var populates: Bool?
+
     /// Asks for something.
-    public init(_ kind: Kind, launch: String? = nil) {
+    public init(_ kind: Kind, launch: String? = nil, populates: Bool? = nil) {
         self.kind = kind
         self.launch = launch
+        self.populates = populates
     }
 }
 
@@ -109,6 +115,8 @@ public struct InstanceReport: Codable, Hashable, Sendable {
     public enum Kind: String, Codable, Sendable {
         /// The machine is made and waits for `restore`.
         case ready
+        /// The function's memory is mapped.
+        case bound
         /// The function runs.
         case running
         /// It stands still.

@@ -115,7 +115,7 @@ public final class LaunchImage: Sendable {
         return bytes
     }
 
-    private static func read(_ path: String, bytesMax: Int) throws(LaunchError) -> [UInt8] {
+    static func read(_ path: String, bytesMax: Int) throws(LaunchError) -> [UInt8] {
         let file: OwnedDescriptor
         do throws(SystemError) { file = try .open(path, O_RDONLY) } catch {
             if error.errno == .noEntry { throw .missing(path) }

@@ -28,39 +28,87 @@ final class Instance: Sendable {
         machine = try Machine(runtime.configuration(disk, console: { _ in output.note() }), aheadOf: runtime.state, memory: memory.mappings)
     }
 
-    /// Restores a function and lets it run.
+    /// Goes through a restore of the runtime's own state, so that the real one finds code and data at hand.
+    func rehearse() throws {
+        try machine.begin(runtime.state)
+        let sample = InstanceMessages.encode(InstanceRequest(.restore, launch: runtime.image.manifest.digest)) ?? []
+        _ = InstanceMessages.decode(sample[...], as: InstanceRequest.self)
+        var report = InstanceReport(.running)
+        report.times = LaunchTimes()
+        _ = InstanceMessages.encode(report)
+    }
+
+    /// Gives the machine a function's memory and disk; what `restore` does otherwise.
     ///
     /// - Throws: what failed; the machine is of no use then.
-    func restore(_ digest: String, channel: consuming OwnedDescriptor?, received: Int64) throws -> LaunchTimes {
-        var times = LaunchTimes()
-        times.received = received
-        var clock = received
+    func bind(_ digest: String, populates: Bool, times: inout LaunchTimes) throws {
+        guard bound.withLock({ $0 }) == nil else { throw LaunchError.unsuitable("the machine is bound to a function already") }
+        var clock = clinux_clock_ns(CLOCK_MONOTONIC)
         func lap() -> Int64 {
             let now = clinux_clock_ns(CLOCK_MONOTONIC)
             defer { clock = now }
             return now - clock
         }
-        let state: MachineState
-        if digest == runtime.image.manifest.digest {
-            state = runtime.state
-            times.open = lap()
-        } else {
-            let launch = try runtime.launch(digest)
-            state = launch.state
-            times.open = lap()
+        let isRuntime = digest == runtime.image.manifest.digest
+        let launch = isRuntime ? runtime.own : try runtime.launch(digest)
+        times.open += lap()
+        if !isRuntime {
             try memory.bind(launch.image)
             try disk.bind(launch.image)
-            times.map = lap()
         }
-        times.populate = lap()
-        try machine.begin(state)
-        times.state = lap()
+        times.map += lap()
+        if populates, let set = launch.workingSet { memory.populate(set) }
+        times.populate += lap()
+        bound.withLock { $0 = Bound(digest: digest, launch: launch, isPopulated: populates && launch.workingSet != nil) }
+    }
+
+    /// Restores a function and lets it run.
+    ///
+    /// - Throws: what failed; the machine is of no use then.
+    func restore(_ digest: String, populates: Bool, channel: consuming OwnedDescriptor?, received: Int64) throws -> LaunchTimes {
+        var times = LaunchTimes()
+        times.received = received
+        if bound.withLock({ $0?.digest }) != digest { try bind(digest, populates: populates, times: &times) }
+        guard let launch = bound.withLock({ $0 })?.launch else { throw LaunchError.missing(digest) }
+        var clock = clinux_clock_ns(CLOCK_MONOTONIC)
+        try machine.begin(launch.state)
+        times.state = clinux_clock_ns(CLOCK_MONOTONIC) - clock
+        clock += times.state
         if let channel { try machine.lead(channel, toVsock: InstanceProcess.functionPort) }
         output.begin()
         machine.resume()
-        times.resume = lap()
+        times.resume = clinux_clock_ns(CLOCK_MONOTONIC) - clock
         return times
     }
+
+    /// Compares the touched pages with the working set there is, and keeps them when there is none or it has drifted.
+    ///
+    /// - Throws: `LaunchError`.
+    func record() throws -> WorkingSetFigures {
+        guard let bound = bound.withLock({ $0 }) else { throw LaunchError.unsuitable("nothing was restored yet") }
+        let wasPaused = machine.isPaused
+        machine.pause()
+        defer { if !wasPaused { machine.resume() } }
+        let touched = try memory.touched()
+        var figures = WorkingSetFigures()
+        figures.touched = touched.pageCount
+        figures.written = touched.writtenCount
+        if let set = bound.launch.workingSet {
+            figures.populated = set.pageCount
+            figures.hits = set.common(with: touched)
+            // With all of it mapped ahead nobody knows what was touched.
+            guard !bound.isPopulated, set.hasDrifted(from: touched) else { return figures }
+        }
+        try bound.launch.image.keep(touched)
+        return figures
+    }
+
+    private struct Bound {
+        let digest: String
+        let launch: PreparedLaunch
+        let isPopulated: Bool
+    }
+    private let bound = Mutex<Bound?>(nil)
 }
 
 /// Notes when a guest printed first.

@@ -22,6 +22,7 @@ struct InstanceProcess: ~Copyable {
         let control = MessageSocket(adopting: control)
         do {
             let instance = try Instance(runtime)
+            try instance.rehearse()
             let ending = try EventDescriptor()
             instance.machine.whenEnded { _ in ending.signal() }
             var report = InstanceReport(.ready)
@@ -82,7 +83,19 @@ struct InstanceProcess: ~Copyable {
         case .restore:
             do {
                 var report = InstanceReport(.running)
-                report.times = try instance.restore(request.launch ?? "", channel: channel.take(), received: received)
+                report.times = try instance.restore(
+                    request.launch ?? "", populates: request.populates ?? true, channel: channel.take(), received: received)
+                return send(report)
+            } catch {
+                _ = send(InstanceReport(.failed, reason: InstanceProcess.short("\(error)")))
+                return false
+            }
+        case .bind:
+            do {
+                var report = InstanceReport(.bound)
+                var times = LaunchTimes()
+                try instance.bind(request.launch ?? "", populates: request.populates ?? true, times: &times)
+                report.times = times
                 return send(report)
             } catch {
                 _ = send(InstanceReport(.failed, reason: InstanceProcess.short("\(error)")))
@@ -95,9 +108,17 @@ struct InstanceProcess: ~Copyable {
             instance.machine.resume()
             return send(InstanceReport(.resumed))
         case .status: return send(status())
-        case .record: return send(InstanceReport(.failed, reason: "working sets are not recorded yet"))
+        case .record: return record()
         case .end: return false
         }
+    }
+
+    private func record() -> Bool {
+        do {
+            var report = InstanceReport(.recorded)
+            report.workingSet = try instance.record()
+            return send(report)
+        } catch { return send(InstanceReport(.failed, reason: InstanceProcess.short("\(error)"))) }
     }
 
     private func status() -> InstanceReport {

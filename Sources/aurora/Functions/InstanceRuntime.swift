@@ -10,6 +10,8 @@ struct InstanceRuntime: Sendable {
     let image: LaunchImage
     /// The runtime's state.
     let state: MachineState
+    /// The runtime's own working set.
+    private let workingSet: WorkingSet?
     /// Functions' launch images that have been read, and their order of use.
     private var prepared: [String: PreparedLaunch] = [:]
     private var order: [String] = []
@@ -24,13 +26,14 @@ struct InstanceRuntime: Sendable {
         self.launchPath = launchPath
         image = try LaunchCache(path: launchPath).open(base)
         state = try image.machineState()
+        workingSet = image.workingSet()
     }
 
     /// Reads a function's launch image ahead; one that cannot be read is left to whoever restores it.
     mutating func prepare(_ digest: String) {
-        guard prepared[digest] == nil, let launch = try? read(digest) else { return }
-        prepared[digest] = launch
-        order.append(digest)
+        // Once more for one that was read before: its working set may be another one.
+        guard let launch = try? read(digest) else { return }
+        if prepared.updateValue(launch, forKey: digest) == nil { order.append(digest) }
         if order.count > InstanceRuntime.preparedMax { prepared[order.removeFirst()] = nil }
     }
 
@@ -42,12 +45,15 @@ struct InstanceRuntime: Sendable {
         return try read(digest)
     }
 
+    /// The runtime itself as something to launch.
+    var own: PreparedLaunch { PreparedLaunch(image: image, state: state, workingSet: workingSet) }
+
     private func read(_ digest: String) throws(LaunchError) -> PreparedLaunch {
         let opened = try LaunchImage(directory: "\(launchPath)/\(digest)")
         guard opened.manifest.digest == digest, opened.manifest.base == image.manifest.digest else {
             throw .unsuitable("\(digest) is not derived from this machine's launch image \(image.manifest.digest)")
         }
-        return PreparedLaunch(image: opened, state: try opened.machineState())
+        return PreparedLaunch(image: opened, state: try opened.machineState(), workingSet: opened.workingSet())
     }
 
     /// The host's side of an instance's machine.
@@ -66,4 +72,5 @@ struct InstanceRuntime: Sendable {
 struct PreparedLaunch: Sendable {
     let image: LaunchImage
     let state: MachineState
+    let workingSet: WorkingSet?
 }

@@ -17,6 +17,9 @@ struct MeasureLaunchCommand: ParsableCommand {
     @Option(help: "Milliseconds each instance runs.") var during = 50
     @Flag(help: "Has the kernel forget the launch files before each restore.") var cold = false
 
+    @Flag(help: "Maps the function's memory before the clock starts, as the pool does for functions in use.") var bound = false
+    @Flag(help: "Does not populate the working set.") var bare = false
+    @Flag(help: "Records the working set after the first run.") var record = false
     @Flag(help: "Does not have the host read the function's launch image ahead.") var unprepared = false
 
     func run() throws {
@@ -38,13 +41,25 @@ struct MeasureLaunchCommand: ParsableCommand {
                 images.runtime.dropCaches()
                 images.function.dropCaches()
             }
+            if bound {
+                try machine.control.send(InstanceRequest(.bind, launch: images.function.manifest.digest, populates: !bare))
+                _ = try InstanceWaiting.next(machine.control, .bound)
+            }
             let start = clinux_clock_ns(CLOCK_MONOTONIC)
-            try machine.control.send(InstanceRequest(.restore, launch: images.function.manifest.digest))
+            try machine.control.send(InstanceRequest(.restore, launch: images.function.manifest.digest, populates: !bare))
             let running = try InstanceWaiting.next(machine.control, .running)
             figures.add("answer_us", clinux_clock_ns(CLOCK_MONOTONIC) - start)
             usleep(UInt32(during) * 1000)
             try machine.control.send(InstanceRequest(.status))
             let status = try InstanceWaiting.next(machine.control, .status)
+            if record {
+                try machine.control.send(InstanceRequest(.record))
+                let set = try InstanceWaiting.next(machine.control, .recorded).workingSet ?? WorkingSetFigures()
+                for (name, value) in [("touched", set.touched), ("written", set.written), ("hits", set.hits), ("populated", set.populated)]
+                {
+                    figures.add("pages_\(name)", value * 1000)
+                }
+            }
             guard let times = running.times, let later = status.times else { continue }
             figures.add("open_us", times.open)
             figures.add("map_us", times.map)
