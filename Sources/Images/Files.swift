@@ -91,12 +91,15 @@ enum Files {
         return names.sorted()
     }
 
-    /// Removes a file or a whole tree, following no link.
+    /// Removes a file or a whole tree, following no link, whatever the names in it are.
     static func removeTree(_ path: String) throws(ImageError) {
         guard exists(path) else { return }
-        do { try FileManager.default.removeItem(atPath: path) } catch {
-            throw .system(SystemError("remove", path, errno: Errno(rawValue: clinux_errno())))
-        }
+        let end = path.lastIndex(of: "/")
+        let parent = end.map { String(path[..<$0]) } ?? "."
+        do throws(SystemError) {
+            let directory = try OwnedDescriptor.open(parent.isEmpty ? "/" : parent, O_RDONLY | O_DIRECTORY)
+            try RootTree.remove(Array((end.map { path[path.index(after: $0)...] } ?? path[...]).utf8), in: directory)
+        } catch { throw .system(error) }
     }
 
     /// Writes a file's or a directory's contents to the disk itself.

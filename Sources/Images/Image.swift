@@ -30,6 +30,26 @@ public struct ImageManifest: Codable, Hashable, Sendable {
     public var requestedPip: [String]?
     /// Every Python package that pip installed, with exact versions.
     public var pipPackages: [InstalledPackage]?
+    /// How its program is run when a command says nothing else; nil for images of packages.
+    public var process: ProcessDefaults?
+    /// Where it came from; nil for images of packages.
+    public var source: ImageSource?
+}
+
+/// Where an image came from that was not built of packages.
+public struct ImageSource: Codable, Hashable, Sendable {
+    /// `oci`, `oci-archive`, `docker-archive`, or `commit`.
+    public let kind: String
+    /// What the command named.
+    public let reference: String
+    /// Of the foreign manifest or configuration, with the hash function's name.
+    public let digest: String
+    /// The digests of the uncompressed layers, lowest first.
+    public var layers: [String] = []
+    /// When its maker made it, as it was written there.
+    public var created: String?
+    /// What was left out, in words.
+    public var notes: [String] = []
 }
 
 /// An image that has been built and checked.

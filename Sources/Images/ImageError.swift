@@ -28,6 +28,14 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
     case diskFull(what: String, path: String)
     /// The kernel's boot image could not be unpacked.
     case bootImage(path: String, BootImageError)
+    /// Text that does not say where a foreign image is.
+    case invalidReference(String)
+    /// A foreign image that is damaged, hostile, too large or of a kind that is not supported.
+    case importRefused(reference: String, reason: String)
+    /// No name was given for an imported image, and none can be made of where it comes from.
+    case nameNeeded(String)
+    /// Owners of files cannot be kept by this user.
+    case ownersNeeded
     /// A system call failed.
     case system(SystemError)
 
@@ -46,7 +54,8 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
                 + "between \(ImageSize.minimumText) and \(ImageSize.maximumText)"
         case .notFound(ImageName.base.description): "The base image has not been prepared: run `aurora image prepare`"
         case .notFound(let name):
-            "No image named \(name): `aurora image ls` shows what there is, `aurora image build \(name) --packages ...` makes it"
+            "No image named \(name): `aurora image ls` shows what there is, `aurora image build \(name) --packages ...` "
+                + "or `aurora image import` makes it"
         case .noKernel: "No kernel has been prepared: run `aurora image prepare`"
         case .corrupt(let what, let path, let reason, let remedy): "Cannot use \(what) in \(path): \(reason). Run `\(remedy)`"
         case .inUse(let name, let groups):
@@ -56,14 +65,12 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
         case .recipeFailed(let what, let message, let log): "Cannot build \(what): \(message). The whole story is in \(log)"
         case .diskFull(let what, let path): "Cannot build \(what): no space left on the disk of \(path). Nothing half-made was left there"
         case .bootImage(let path, let error): "Cannot unpack the kernel \(path): \(error)"
+        case .invalidReference(let text):
+            "Cannot import \(quoted(text)): write oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REFERENCE]"
+        case .importRefused(let reference, let reason): "Cannot import \(quoted(reference)): \(reason). Nothing was left behind"
+        case .nameNeeded(let text): "Cannot make a name for the image out of \(quoted(text)): write one after it"
+        case .ownersNeeded: "Cannot keep the owners of an image's files: run as root, or install fakeroot (apt-get install fakeroot)"
         case .system(let error): error.description
         }
-    }
-
-    /// Foreign text in a message: bounded, and without control characters that a terminal would obey.
-    private func quoted(_ text: String) -> String {
-        let lengthMax = 80
-        let shown = text.unicodeScalars.prefix(lengthMax).map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : String($0) }
-        return "\"\(shown.joined())\(text.unicodeScalars.count > lengthMax ? "..." : "")\""
     }
 }

@@ -5,9 +5,9 @@ internal import Linux
 ///
 /// Safe for many processes at once.
 public struct ImageStore: Sendable {
-    private let dataPath: String
-    private let directory: String
-    private let recipes: Recipes
+    let dataPath: String
+    let directory: String
+    let recipes: Recipes
 
     /// The images of a data directory.
     public init(dataPath: String, recipes: Recipes = .embedded) {
@@ -16,7 +16,7 @@ public struct ImageStore: Sendable {
         self.recipes = recipes
     }
 
-    private func path(_ name: ImageName) -> String { "\(directory)/\(name)" }
+    func path(_ name: ImageName) -> String { "\(directory)/\(name)" }
 
     /// Opens an image.
     ///
@@ -117,6 +117,36 @@ public struct ImageStore: Sendable {
         // The same checks a reader makes: what would not open is not published.
         _ = try Image(opening: area.result, name: name)
         try area.publish(as: path(name))
+        return try open(name)
+    }
+
+    /// Takes the lock of a name, waiting for whoever has it, and enters a build.
+    func buildArea(_ name: ImageName, _ progress: BuildProgress) throws(ImageError) -> BuildArea {
+        try Files.makeDirectory(directory)
+        let acquired = try BuildLock.acquire(BuildArea.lockPath(name: name.description, parent: directory)) {
+            progress("waiting for another build of image \(name)")
+            return true
+        }
+        guard let (lock, _) = acquired else { throw .beingBuilt(name.description) }
+        return try BuildArea(
+            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes)
+    }
+
+    /// Publishes the finished `root.ext4` of a build that is not made of packages.
+    func publish(
+        _ area: BuildArea, name: ImageName, inputs: String, process: ProcessDefaults?, source: ImageSource
+    ) throws(ImageError) -> Image {
+        let path = "\(area.result)/root.ext4"
+        let root = try Files.size(path)
+        var manifest = ImageManifest(
+            name: name.description, requestedPackages: [], packages: [],
+            kernelVersion: try? KernelStore(dataPath: dataPath).current().manifest.version, rootSize: root.bytes,
+            rootAllocated: root.allocated, rootSHA256: try area.digest(of: path), inputDigest: inputs, createdAt: Manifest.now())
+        manifest.process = process
+        manifest.source = source
+        try Manifest.write(manifest, to: area.result)
+        _ = try Image(opening: area.result, name: name)
+        try area.publish(as: self.path(name))
         return try open(name)
     }
 

@@ -12,10 +12,22 @@ public struct Recipes: Sendable {
         "module/aurora.c": PackageResources.aurora_c,
         "module/Kbuild": PackageResources.Kbuild,
         "base/build-image.sh": PackageResources.build_image_sh,
+        "import/make-root.sh": PackageResources.make_root_sh,
     ])
 
-    /// The scripts of a kernel and those of an image; a change to one must not rebuild the other.
-    enum Product { case kernel, image }
+    /// The scripts of a kernel, of an image of packages, and of an imported one; a change to one must not rebuild the others.
+    enum Product: String {
+        case kernel, image, imported
+
+        /// What a script makes, by its directory.
+        fileprivate init(directory: Substring?) {
+            switch directory {
+            case "base": self = .image
+            case "import": self = .imported
+            default: self = .kernel
+            }
+        }
+    }
 
     /// A short text that changes when the recipe or the parameters change.
     ///
@@ -26,7 +38,7 @@ public struct Recipes: Sendable {
             for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
             hash = (hash ^ 0xff) &* 0x100_0000_01b3
         }
-        let used = files.filter { $0.key == "apt.sh" || $0.key.hasPrefix("base/") == (product == .image) }
+        let used = files.filter { $0.key == "apt.sh" || Product(directory: $0.key.split(separator: "/").first) == product }
         for (path, contents) in used.sorted(by: { $0.key < $1.key }) {
             add(path.utf8)
             add(contents)

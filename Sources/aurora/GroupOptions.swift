@@ -15,6 +15,9 @@ struct GroupOptions: ParsableArguments {
     @Option(help: "The image whose root file system the program sees; the group's writes stay its own.")
     var image = "base"
 
+    @Option(help: "What to do when the image base or the kernel is not there: missing (make it) or never.")
+    var pull = PullRule.missing
+
     @Option(help: "The group's name; made up when absent.")
     var name: String?
 
@@ -43,22 +46,28 @@ struct GroupOptions: ParsableArguments {
     @Option(help: "The store: a file or a block device; $AURORA_STORE or the data directory's own when absent.")
     var store: String?
 
-    @Argument(parsing: .postTerminator, help: "The program and its arguments.")
+    @Argument(parsing: .postTerminator, help: "The program and its arguments; what the image says when absent.")
     var command: [String] = []
 
     func validate() throws {
-        guard !command.isEmpty else { throw ValidationError("No command: write aurora run [OPTIONS] -- COMMAND [ARGUMENT ...]") }
+        guard !command.isEmpty || imageDefaults?.arguments.isEmpty == false else {
+            throw ValidationError("No command: write aurora run [OPTIONS] -- COMMAND [ARGUMENT ...]")
+        }
         guard (1...3600).contains(startTimeout) else { throw ValidationError("--start-timeout must be 1 to 3600 seconds.") }
         do { _ = try wanted() } catch let error as GroupError { throw ValidationError(error.description) }
     }
 
-    /// The group as the options describe it.
+    /// How the image's program is run; nil when it does not say, or is not there.
+    var imageDefaults: ProcessDefaults? { (try? ImageName(image)).flatMap { try? ImageCommand.images.open($0) }?.manifest.process }
+
+    /// The group as the options describe it, and the image where they say nothing.
     func wanted(_ persistence: PersistenceSettings? = nil) throws -> GroupConfiguration {
         var wanted = GroupConfiguration(
             name: try GroupName(name ?? "unnamed"), image: image, memoryBytes: try MemorySize.parseGroupMemory(memory), command: command)
         wanted.environment = process.variables
         wanted.directory = process.directory
         wanted.user = process.user
+        if let defaults = imageDefaults { wanted.complete(with: defaults) }
         wanted.terminal = process.terminal
         wanted.wantsInput = process.interactive
         wanted.ports = try ports.map { try PortMapping(parsing: $0) }
@@ -72,5 +81,22 @@ struct GroupOptions: ParsableArguments {
             throw GroupError(.invalidValue, "\(wanted.volumes.count) volumes are more than the \(VolumeMapping.countMax) a group can have")
         }
         return wanted
+    }
+}
+
+/// When images are made by the way.
+enum PullRule: String, ExpressibleByArgument, CaseIterable {
+    case missing
+    case never
+}
+
+extension GroupConfiguration {
+    /// Takes over from the image what was not said.
+    mutating func complete(with defaults: ProcessDefaults) {
+        if command.isEmpty { command = defaults.arguments }
+        let said = Set(environment.map { $0.prefix { $0 != "=" } })
+        environment = defaults.environment.filter { !said.contains($0.prefix { $0 != "=" }) } + environment
+        if directory.isEmpty { directory = defaults.directory }
+        if user.isEmpty { user = defaults.user }
     }
 }

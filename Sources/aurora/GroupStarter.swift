@@ -8,6 +8,7 @@ import Linux
 enum GroupStarter {
     /// Makes a group and runs its program, in the foreground unless detached.
     static func start(_ wanted: GroupConfiguration, _ options: GroupOptions) throws {
+        if options.pull == .missing { try makeMissing(wanted) }
         try checkFiles(wanted)
         if wanted.persistence?.backends.contains(.store) ?? false { try prepareStore(wanted, isNamed: options.name != nil) }
         let groups = CommandContext.store
@@ -40,6 +41,21 @@ enum GroupStarter {
             Terminal.writeError("\raurora: copying image \(image.name) into the store: \(done * 100 / max(1, total))%\u{1B}[K")
         }.ensure()
         if isWatched { Terminal.writeError("\r\u{1B}[K") }
+    }
+
+    /// Makes the kernel and the image `base` at their first use, as container engines fetch what they have not.
+    private static func makeMissing(_ wanted: GroupConfiguration) throws {
+        do throws(ImageError) { _ = try ImageCommand.kernels.current() } catch {
+            guard case .noKernel = error else { throw error }
+            Terminal.writeError("aurora: there is no kernel yet: making it (once)\n")
+            _ = try ImageCommand.kernels.ensure(progress: ImageCommand.progress)
+        }
+        guard wanted.image == ImageName.base.description else { return }
+        do throws(ImageError) { _ = try ImageCommand.images.open(.base) } catch {
+            guard case .notFound = error else { throw error }
+            Terminal.writeError("aurora: there is no image \(wanted.image) yet: making it (once, a minute or two)\n")
+            _ = try ImageCommand.images.ensureBase(progress: ImageCommand.progress)
+        }
     }
 
     /// Finds out what is missing before anything is made.

@@ -7,9 +7,10 @@ import Linux
 /// `aurora image`: the root file systems groups start from.
 struct ImageCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "image", abstract: "Build, list and remove images: root file systems made of Debian packages.",
+        commandName: "image", abstract: "Build, import, list and remove images: the root file systems groups start from.",
         subcommands: [
-            ImageBuildCommand.self, ImageListCommand.self, ImageRemoveCommand.self, ImageInspectCommand.self, ImagePrepareCommand.self,
+            ImageBuildCommand.self, ImageImportCommand.self, ImageListCommand.self, ImageRemoveCommand.self, ImageInspectCommand.self,
+            ImagePrepareCommand.self,
         ])
 
     /// The data directory of this process's user and environment.

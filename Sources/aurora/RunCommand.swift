@@ -5,7 +5,7 @@ import Groups
 struct RunCommand: EngineCommand {
     static let configuration = CommandConfiguration(
         commandName: "run", abstract: "Run a program in a new group.",
-        usage: "aurora run [OPTIONS] -- COMMAND [ARGUMENT ...]", discussion: GroupOptions.exitCodes)
+        usage: "aurora run [OPTIONS] [-- COMMAND [ARGUMENT ...]]", discussion: GroupOptions.exitCodes)
 
     @OptionGroup var options: GroupOptions
 

@@ -69,7 +69,9 @@ import Testing
     @Test func missingImagesSayHowToMakeThem() throws {
         let fixture = try Fixture()
         #expect { try fixture.images().open(try ImageName("nope")) } throws: {
-            "\($0)" == "No image named nope: `aurora image ls` shows what there is, `aurora image build nope --packages ...` makes it"
+            "\($0)"
+                == "No image named nope: `aurora image ls` shows what there is, `aurora image build nope --packages ...` "
+                + "or `aurora image import` makes it"
         }
         #expect { try fixture.images().open(.base) } throws: { "\($0)".contains("run `aurora image prepare`") }
         #expect(try fixture.images().list().isEmpty)

@@ -46,6 +46,7 @@
 
 #include "CLinuxSockets.h"
 #include "CLinuxDevices.h"
+#include "CLinuxTrees.h"
 #include "CLinuxUserfaults.h"
 #include "CLinuxInstances.h"
 

@@ -5,7 +5,7 @@ import Groups
 struct PersistCommand: EngineCommand {
     static let configuration = CommandConfiguration(
         commandName: "persist", abstract: "Run a program in a new group that is checkpointed while it runs.",
-        usage: "aurora persist [OPTIONS] -- COMMAND [ARGUMENT ...]",
+        usage: "aurora persist [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
         discussion: """
             Memory, processor, devices and disks are checkpointed together. After a crash of the group's process or of the host the \
             group goes on with: aurora restore NAME. A file given with --volume is copied into the store when the group is made; \
