@@ -12,7 +12,9 @@ extension WriterCore {
         do throws(StoreError) {
             try guarded { () throws(StoreError) in
                 if epoch.gate == nil { epoch.gate = try ground.enterGate() }
-                epoch.entries.reserveCapacity(epoch.entries.count + inputs.count)
+                // Not for these alone each time: a first checkpoint of gigabytes comes in a thousand calls, and would be copied in each.
+                let needed = epoch.entries.count + inputs.count
+                if needed > epoch.entries.capacity { epoch.entries.reserveCapacity(max(needed, 2 * epoch.entries.capacity)) }
                 for input in inputs {
                     try add(input, retained: retained, to: &epoch)
                     if layout.waitingBytes >= BlockLayout.drainBytes { try drain(&epoch) }
