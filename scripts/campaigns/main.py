@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--seed", type=int, default=None, help="of all that is random; printed")
     parser.add_argument("--period", default="10ms", help="time between checkpoints")
     parser.add_argument("--history", default="standard", help="of `sustained`: history to keep, as in aurora persist")
+    parser.add_argument("--history-bytes", help="of `sustained`: room for the history, as in aurora persist")
     parser.add_argument("--memory", default="2G", help="of `sustained`: bytes that redis is filled with")
     parser.add_argument("--control", action="store_true", help="pause and resume instead of killing and restoring; no checkpoints")
     parser.add_argument("--keep", action="store_true", help="leave a failed group where it is")

@@ -171,7 +171,8 @@ def sustained(source, arguments, say):
     seconds = arguments.rounds
     program = LoadedRedis("redis", source, size, f"{size * 3 // 2 >> 20}M")
     group = Group(f"campaign-sustained-{source.randrange(1 << 32):08x}")
-    group.start(program.words(), program.guest_port, program.memory, ("--period", arguments.period, "--history", arguments.history))
+    room = ("--history-bytes", arguments.history_bytes) if arguments.history_bytes else ()
+    group.start(program.words(), program.guest_port, program.memory, ("--period", arguments.period, "--history", arguments.history, *room))
     failed = True
     try:
         program.started(group)

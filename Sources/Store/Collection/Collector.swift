@@ -37,6 +37,8 @@ struct Collector {
         var checkpoints = 0
         /// Blocks marked for each checkpoint of a slot's stream; what belongs to no checkpoint counts for number 0.
         var blocks: [UInt32: [UInt64: UInt64]] = [:]
+        /// The newest checkpoint of each slot's stream when it was walked first: what came later is small, and counts for that one.
+        private var newest: [UInt32: UInt64] = [:]
         private var current: (slot: UInt32, checkpoint: UInt64, blocks: UInt64) = (0, 0, 0)
 
         init(ground: Ground) { self.ground = ground }
@@ -56,9 +58,12 @@ struct Collector {
                         reason: "it lies outside the store"))
             }
             let added = ground.marks.mark(blocks)
-            if current.slot != context.slot || current.checkpoint != context.checkpoint ?? 0 {
+            let first = context.checkpoint.map { newest[context.slot, default: $0] } ?? 0
+            let checkpoint = min(context.checkpoint ?? 0, first)
+            if current.slot != context.slot || current.checkpoint != checkpoint {
                 settle()
-                current = (context.slot, context.checkpoint ?? 0, 0)
+                current = (context.slot, checkpoint, 0)
+                if checkpoint > 0, newest[context.slot] == nil { newest[context.slot] = checkpoint }
             }
             current.blocks += added
         }
