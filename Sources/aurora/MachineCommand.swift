@@ -11,7 +11,7 @@ struct MachineCommand: ParsableCommand {
         commandName: "machine", abstract: "Save, resume and measure a machine without a group.", shouldDisplay: false,
         subcommands: [
             MachineSaveCommand.self, MachineResumeCommand.self, MeasurePauseCommand.self, MeasureEpochsCommand.self,
-            MeasureRestoreCommand.self, MeasureLaunchCommand.self,
+            MeasureRestoreCommand.self, MeasureLaunchCommand.self, LaunchClonesCommand.self, LaunchImagesCommand.self,
         ])
 }
 

@@ -77,11 +77,14 @@ public struct InstanceRequest: Codable, Hashable, Sendable {
     /// The digest of the launch image to restore.
     public var launch: String?
 
+    /// The guest's vsock port that the channel leads to; absent: the agent's for functions.
+    public var port: UInt32?
     /// False: without the working set, so that the touched pages can be told.
     public var populates: Bool?
 
     /// Asks for something.
-    public init(_ kind: Kind, launch: String? = nil, populates: Bool? = nil) {
+    public init(_ kind: Kind, launch: String? = nil, populates: Bool? = nil, port: UInt32? = nil) {
+        self.port = port
         self.kind = kind
         self.launch = launch
         self.populates = populates

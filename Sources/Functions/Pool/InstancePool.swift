@@ -6,9 +6,11 @@ public final class InstancePool: InstanceSource {
     private struct State {
         var runtimes: [String: RuntimePool] = [:]
         var launches: [String: Task<Result<FunctionLaunch, InstanceError>, Never>] = [:]
+        var starts: [String: Int] = [:]
         var isEnded = false
     }
     private static let launchesMax = 4096
+    private static let scoutPeriod = 64
 
     private let provider: any LaunchProvider
     private let configuration: PoolConfiguration
@@ -39,14 +41,24 @@ public final class InstancePool: InstanceSource {
         let launch = try await launch(function)
         let runtime = try runtime(launch.runtime)
         runtime.prepare(launch.digest)
-        let (machine, kind) = try await runtime.take()
-        let report = await machine.request(InstanceRequest(.restore, launch: launch.digest), seconds: configuration.machineSeconds)
+        let (machine, kind) = try await runtime.take(for: launch.digest)
+        // Now and then without the working set, to see whether it still fits.
+        let isScout = state.withLock { state in
+            state.starts[launch.digest, default: 0] += 1
+            return (state.starts[launch.digest] ?? 0) % InstancePool.scoutPeriod == 0
+        }
+        let request = InstanceRequest(.restore, launch: launch.digest, populates: !isScout)
+        let report = await machine.request(request, seconds: configuration.machineSeconds)
         guard let report, report.kind == .running else {
             machine.close()
             throw .restore(report?.reason ?? (machine.reason.isEmpty ? "the machine ended" : machine.reason))
         }
         do throws(SystemError) {
-            return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop)
+            let records = isScout || (report.workingSet?.populated ?? 0) == 0
+            return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop) {
+                guard records else { return }
+                machine.send(InstanceRequest(.record)) { [weak runtime] _ in runtime?.prepare(launch.digest, again: true) }
+            }
         } catch {
             machine.close()
             throw .restore("\(error)")
@@ -94,7 +106,7 @@ public final class InstancePool: InstanceSource {
         let key = InstancePool.key(function)
         let task = state.withLock { state in
             if let task = state.launches[key] { return task }
-            if state.launches.count >= InstancePool.launchesMax { state.launches = [:] }
+            if state.launches.count >= InstancePool.launchesMax { (state.launches, state.starts) = ([:], [:]) }
             let provider = provider
             let task = Task<Result<FunctionLaunch, InstanceError>, Never> {
                 await withCheckedContinuation { continuation in

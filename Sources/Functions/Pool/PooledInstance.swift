@@ -33,12 +33,14 @@ final class PooledInstance: FunctionInstance {
     private let machine: PooledMachine
     private let configuration: PoolConfiguration
     private let loop: EventLoop
+    /// Called when the first request was answered.
+    private let afterFirst: @Sendable () -> Void
     private let state = Mutex(State())
 
     init(
         _ function: DeployedFunction, _ machine: PooledMachine, _ kind: StartKind, _ times: LaunchTimes?,
         _ configuration: PoolConfiguration,
-        loop: EventLoop
+        loop: EventLoop, afterFirst: @escaping @Sendable () -> Void = {}
     ) throws(SystemError) {
         identifier = "\(function.name)-\(machine.process)-\(machine.link.name)"
         startKind = kind
@@ -46,6 +48,7 @@ final class PooledInstance: FunctionInstance {
         self.machine = machine
         self.configuration = configuration
         self.loop = loop
+        self.afterFirst = afterFirst
         try Socket.setNonBlocking(machine.link.channel.rawValue)
         let registration = try loop.register(machine.link.channel.rawValue, .readable) { [weak self] found in self?.ready(found) }
         state.withLock { $0.registration = registration }
@@ -53,6 +56,8 @@ final class PooledInstance: FunctionInstance {
     }
 
     deinit { finish() }
+
+    var isUsable: Bool { state.withLock { $0.failure == nil } && machine.isAlive }
 
     var privateBytes: Int? { PrivateMemory.bytes("\(machine.process)") }
 
@@ -68,6 +73,7 @@ final class PooledInstance: FunctionInstance {
         let result: Result<InvocationResult, InstanceError> = await withCheckedContinuation { continuation in
             begin(invocation) { continuation.resume(returning: $0) }
         }
+        if case .success = result, state.withLock({ $0.requests }) == 1 { afterFirst() }
         pauseLater()
         return try result.get()
     }

@@ -6,11 +6,18 @@ import Synchronization
 final class RuntimePool: Sendable {
     private typealias Waiter = CheckedContinuation<Result<PooledMachine, InstanceError>, Never>
 
+    private struct Ready {
+        let machine: PooledMachine
+        /// The function whose memory it has mapped already.
+        var launch: String?
+    }
     private struct State {
         var host: InstanceHostLink?
         var registration: EventLoop.Registration?
         var machines: [String: PooledMachine] = [:]
-        var ready: [PooledMachine] = []
+        var ready: [Ready] = []
+        /// Functions in use, the latest last: machines are bound to them ahead.
+        var recent: [String] = []
         var making = 0
         var waiters: [Waiter] = []
         var made: UInt64 = 0
@@ -21,6 +28,8 @@ final class RuntimePool: Sendable {
     }
     /// Machines that may fail to be made one after the other before nobody is made to wait any longer.
     private static let failuresMax = 3
+    /// Functions that machines may be bound to ahead.
+    private static let recentMax = 64
     /// Functions that a new host is told of.
     private static let knownMax = 1024
 
@@ -40,13 +49,15 @@ final class RuntimePool: Sendable {
     /// Machines that are ready, being made, and alive in all.
     var counts: (ready: Int, making: Int, alive: Int) { state.withLock { ($0.ready.count, $0.making, $0.machines.count) } }
 
-    /// A machine that is ready, or the next one that will be.
-    func take() async throws(InstanceError) -> (machine: PooledMachine, kind: StartKind) {
+    /// A machine that is ready, best with the function's memory mapped already, or the next one that will be.
+    func take(for launch: String) async throws(InstanceError) -> (machine: PooledMachine, kind: StartKind) {
         let found = state.withLock { state -> PooledMachine? in
-            while let machine = state.ready.popLast() {
-                if machine.isAlive { return machine }
-            }
-            return nil
+            state.recent.removeAll { $0 == launch }
+            state.recent.append(launch)
+            if state.recent.count > RuntimePool.recentMax { state.recent.removeFirst() }
+            state.ready.removeAll { !$0.machine.isAlive }
+            let index = state.ready.firstIndex { $0.launch == launch } ?? state.ready.firstIndex { $0.launch == nil }
+            return index.map { state.ready.remove(at: $0).machine }
         }
         if let found {
             fill()
@@ -64,10 +75,12 @@ final class RuntimePool: Sendable {
     }
 
     /// Has the host read a function's launch image, so that machines made from now on have it at hand.
-    func prepare(_ digest: String) {
+    ///
+    /// Does so again when its working set has changed.
+    func prepare(_ digest: String, again: Bool = false) {
         let host = state.withLock { state -> InstanceHostLink? in
-            guard !state.known.contains(digest) else { return nil }
-            state.known.append(digest)
+            guard again || !state.known.contains(digest) else { return nil }
+            if !again { state.known.append(digest) }
             if state.known.count > RuntimePool.knownMax { state.known.removeFirst() }
             return state.host
         }
@@ -78,11 +91,13 @@ final class RuntimePool: Sendable {
     func fill() {
         while let name = next() {
             do throws(SystemError) {
-                let host = try runningHost()
-                let machine = try PooledMachine(try host.makeMachine(name), loop: loop) { [weak self] machine, report in
-                    self?.made(machine, report)
+                // With the lock held, so that the machine is known before its host tells of it.
+                try state.withLock { (state) throws(SystemError) in
+                    let link = try runningHost(&state).makeMachine(name)
+                    state.machines[name] = try PooledMachine(link, loop: loop) { [weak self] machine, report in
+                        self?.made(machine, report)
+                    }
                 }
-                state.withLock { $0.machines[name] = machine }
             } catch {
                 return failed("\(error)")
             }
@@ -110,10 +125,35 @@ final class RuntimePool: Sendable {
             state.failures = 0
             if state.isEnded { return nil }
             if !state.waiters.isEmpty { return state.waiters.removeFirst() }
-            state.ready.append(machine)
+            state.ready.append(Ready(machine: machine))
             return nil
         }
         waiter?.resume(returning: .success(machine))
+        bindAhead()
+        fill()
+    }
+
+    /// Binds a machine to a function in use that has none, as long as half of the machines stay for any function.
+    private func bindAhead() {
+        let chosen = state.withLock { state -> (machine: PooledMachine, launch: String)? in
+            let bound = state.ready.compactMap(\.launch)
+            guard bound.count < configuration.readyMax / 2, let launch = state.recent.last(where: { !bound.contains($0) }),
+                let index = state.ready.lastIndex(where: { $0.launch == nil && $0.machine.isAlive })
+            else { return nil }
+            state.ready[index].launch = launch
+            return (state.ready[index].machine, launch)
+        }
+        guard let chosen else { return }
+        // A restore that is asked for meanwhile is answered after this.
+        chosen.machine.send(InstanceRequest(.bind, launch: chosen.launch)) { [weak self] report in
+            guard report?.kind != .bound else { return }
+            chosen.machine.close()
+            self?.drop(chosen.machine)
+        }
+    }
+
+    private func drop(_ machine: PooledMachine) {
+        state.withLock { state in state.ready.removeAll { $0.machine === machine } }
         fill()
     }
 
@@ -133,17 +173,15 @@ final class RuntimePool: Sendable {
 
     // MARK: - Host
 
-    private func runningHost() throws(SystemError) -> InstanceHostLink {
-        try state.withLock { (state) throws(SystemError) in
-            if let host = state.host { return host }
-            let host = try InstanceHostLink(program: configuration.program, launchPath: launchPath, base: base)
-            state.registration = try loop.register(host.socket.rawValue, .readable) { [weak self, weak host] _ in
-                if let self, let host { self.receive(host) }
-            }
-            state.host = host
-            for digest in state.known { try? host.socket.send(InstanceHostRequest(preparing: digest)) }
-            return host
+    private func runningHost(_ state: inout State) throws(SystemError) -> InstanceHostLink {
+        if let host = state.host { return host }
+        let host = try InstanceHostLink(program: configuration.program, launchPath: launchPath, base: base)
+        state.registration = try loop.register(host.socket.rawValue, .readable) { [weak self, weak host] _ in
+            if let self, let host { self.receive(host) }
         }
+        state.host = host
+        for digest in state.known { try? host.socket.send(InstanceHostRequest(preparing: digest)) }
+        return host
     }
 
     private func receive(_ host: InstanceHostLink) {

@@ -22,7 +22,7 @@ public struct LaunchRun: Hashable, Sendable {
 public struct LaunchRuns: Hashable, Sendable {
     /// Each run costs a mapping of its own at every restore, and a process may have 65,530.
     public static let runsMax = 16_384
-    /// Runs that a restore maps in about 0.2 ms: more are joined as long as that does not double the pages.
+    /// Runs that a restore maps in about 0.2 ms: more are joined as long as that does not treble the pages.
     static let runsWanted = 48
     /// Pages between two runs that are stored although they are as in the base, so that the two become one.
     static let gapFilled = 8
@@ -43,7 +43,7 @@ public struct LaunchRuns: Hashable, Sendable {
         while runs.count > LaunchRuns.runsWanted {
             gap *= 2
             let joined = LaunchRuns.pack(pages, gap: gap)
-            guard runs.count > LaunchRuns.runsMax || LaunchRuns.count(joined) <= 2 * pages.count else { break }
+            guard runs.count > LaunchRuns.runsMax || LaunchRuns.count(joined) <= 3 * pages.count else { break }
             runs = joined
         }
         self.runs = runs

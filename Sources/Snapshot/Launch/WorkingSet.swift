@@ -161,5 +161,9 @@ extension LaunchMemory {
     }
 
     /// Maps the pages of a working set ahead.
-    public func populate(_ set: WorkingSet) { for run in set.runs { populate(run.first, run.count, writing: run.isWritten) } }
+    ///
+    /// - Parameter writtenOnly: leaves those that were only read, which the kernel maps sixteen at a time anyway.
+    public func populate(_ set: WorkingSet, writtenOnly: Bool = false) {
+        for run in set.runs where run.isWritten || !writtenOnly { populate(run.first, run.count, writing: run.isWritten) }
+    }
 }

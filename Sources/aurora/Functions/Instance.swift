@@ -41,7 +41,7 @@ final class Instance: Sendable {
     /// Gives the machine a function's memory and disk; what `restore` does otherwise.
     ///
     /// - Throws: what failed; the machine is of no use then.
-    func bind(_ digest: String, populates: Bool, times: inout LaunchTimes) throws {
+    func bind(_ digest: String, populates: Bool, isAhead: Bool = true, times: inout LaunchTimes) throws {
         guard bound.withLock({ $0 }) == nil else { throw LaunchError.unsuitable("the machine is bound to a function already") }
         var clock = clinux_clock_ns(CLOCK_MONOTONIC)
         func lap() -> Int64 {
@@ -57,7 +57,7 @@ final class Instance: Sendable {
             try disk.bind(launch.image)
         }
         times.map += lap()
-        if populates, let set = launch.workingSet { memory.populate(set) }
+        if populates, let set = launch.workingSet { memory.populate(set, writtenOnly: !isAhead) }
         times.populate += lap()
         bound.withLock { $0 = Bound(digest: digest, launch: launch, isPopulated: populates && launch.workingSet != nil) }
     }
@@ -65,16 +65,18 @@ final class Instance: Sendable {
     /// Restores a function and lets it run.
     ///
     /// - Throws: what failed; the machine is of no use then.
-    func restore(_ digest: String, populates: Bool, channel: consuming OwnedDescriptor?, received: Int64) throws -> LaunchTimes {
+    func restore(_ digest: String, populates: Bool, channel: consuming OwnedDescriptor?, port: UInt32, received: Int64) throws
+        -> LaunchTimes
+    {
         var times = LaunchTimes()
         times.received = received
-        if bound.withLock({ $0?.digest }) != digest { try bind(digest, populates: populates, times: &times) }
+        if bound.withLock({ $0?.digest }) != digest { try bind(digest, populates: populates, isAhead: false, times: &times) }
         guard let launch = bound.withLock({ $0 })?.launch else { throw LaunchError.missing(digest) }
         var clock = clinux_clock_ns(CLOCK_MONOTONIC)
         try machine.begin(launch.state)
         times.state = clinux_clock_ns(CLOCK_MONOTONIC) - clock
         clock += times.state
-        if let channel { try machine.lead(channel, toVsock: InstanceProcess.functionPort) }
+        if let channel { try machine.lead(channel, toVsock: port) }
         output.begin()
         machine.resume()
         times.resume = clinux_clock_ns(CLOCK_MONOTONIC) - clock
@@ -100,6 +102,13 @@ final class Instance: Sendable {
             guard !bound.isPopulated, set.hasDrifted(from: touched) else { return figures }
         }
         try bound.launch.image.keep(touched)
+        return figures
+    }
+
+    /// What was mapped ahead.
+    var populated: WorkingSetFigures {
+        var figures = WorkingSetFigures()
+        figures.populated = bound.withLock { $0.flatMap { $0.isPopulated ? $0.launch.workingSet?.pageCount : 0 } } ?? 0
         return figures
     }
 

@@ -1,3 +1,4 @@
+import AgentProtocol
 import AuroraVMM
 import CLinux
 import Functions
@@ -7,7 +8,7 @@ import Snapshot
 /// One instance: a forked process that makes a machine, waits for a function to restore into it, and ends with its control socket.
 struct InstanceProcess: ~Copyable {
     /// The agent's port for functions.
-    static let functionPort: UInt32 = 1025
+    static let functionPort = FunctionLimits.vsockPort
 
     private let control: MessageSocket
     private let instance: Instance
@@ -84,7 +85,9 @@ struct InstanceProcess: ~Copyable {
             do {
                 var report = InstanceReport(.running)
                 report.times = try instance.restore(
-                    request.launch ?? "", populates: request.populates ?? true, channel: channel.take(), received: received)
+                    request.launch ?? "", populates: request.populates ?? true, channel: channel.take(),
+                    port: request.port ?? InstanceProcess.functionPort, received: received)
+                report.workingSet = instance.populated
                 return send(report)
             } catch {
                 _ = send(InstanceReport(.failed, reason: InstanceProcess.short("\(error)")))

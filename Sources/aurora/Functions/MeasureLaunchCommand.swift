@@ -30,7 +30,7 @@ struct MeasureLaunchCommand: ParsableCommand {
         var figures = LaunchFigures()
         figures.add("images_us", clinux_clock_ns(CLOCK_MONOTONIC) - began)
         let host = try InstanceHostLink(launchPath: data.launchPath, base: images.runtime.manifest.digest)
-        try expect(host.socket, .ready)
+        try InstanceWaiting.expect(host.socket, .ready)
         figures.add("host_us", clinux_clock_ns(CLOCK_MONOTONIC) - began)
         if !unprepared { try host.socket.send(InstanceHostRequest(preparing: images.function.manifest.digest)) }
         for number in 0..<count {
@@ -73,17 +73,18 @@ struct MeasureLaunchCommand: ParsableCommand {
         }
         say(figures.json)
     }
+}
 
-    private func expect(_ socket: MessageSocket, _ kind: InstanceHostReport.Kind) throws {
+/// Waiting for what an instance host or an instance tells.
+enum InstanceWaiting {
+    /// The next report of a host, which must be of a kind.
+    static func expect(_ socket: MessageSocket, _ kind: InstanceHostReport.Kind) throws {
         guard case .message(let bytes, _) = socket.receive(waits: true),
             let report = InstanceMessages.decode(bytes[...], as: InstanceHostReport.self)
         else { throw GroupError(.host, "The instance host ended") }
         guard report.kind == kind else { throw GroupError(.host, "The instance host failed: \(report.reason)") }
     }
-}
 
-/// Waiting for what an instance tells.
-enum InstanceWaiting {
     /// The next report, which must be of a kind.
     static func next(_ control: MessageSocket, _ kind: InstanceReport.Kind) throws -> InstanceReport {
         guard case .message(let bytes, _) = control.receive(waits: true),

@@ -1,0 +1,188 @@
+import CLinux
+import Foundation
+import Functions
+import Linux
+import Testing
+
+/// Instances restored from launch images in machines of the pool: what differs between clones, and what faults leave behind.
+@Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(10)))
+struct LaunchTests {
+    let aurora: Command
+    private var launchPath: String { "\(aurora.home)/launch" }
+
+    init() throws {
+        aurora = try Command()
+        // A runtime that prints for ever, and a function made from it that differs in memory and on the disk.
+        let loop = ["sh", "-c", "while :; do echo x; sleep 0.05; done > /dev/hvc0"]
+        _ = try aurora.run(["persist", "-d", "--name", "rt", "--memory", "128M", "--period", "off", "--"] + loop)
+        #expect(try aurora.run("checkpoint", "rt").code == 0)
+        #expect(try aurora.run("clone", "rt", "fn").code == 0)
+        #expect(try aurora.run("exec", "fn", "--", "sh", "-c", "echo function > /root/kind; sync").code == 0)
+        #expect(try aurora.run("checkpoint", "fn").code == 0)
+        _ = try aurora.run("kill", "rt", "fn")
+    }
+
+    private struct Images: Decodable {
+        let runtime: String
+        let function: String
+    }
+
+    private func images() throws -> Images {
+        let result = try aurora.run("machine", "launch-images", "--runtime", "group/rt", "--function", "group/fn")
+        #expect(result.code == 0, "\(result.error)")
+        return try JSONDecoder().decode(Images.self, from: Data(result.output.utf8))
+    }
+
+    /// Processes that work on this test's launch images: an instance host, and what it forked.
+    private func processes() -> [Int32] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return names.compactMap { Int32($0) }.filter {
+            let words = (try? Data(contentsOf: URL(filePath: "/proc/\($0)/cmdline"))) ?? Data()
+            return String(decoding: words, as: UTF8.self).contains(launchPath)
+        }
+    }
+
+    private func waitFor(_ what: String, _ condition: () throws -> Bool) rethrows {
+        for _ in 0..<1200 {
+            if try condition() { return }
+            usleep(50_000)
+        }
+        Issue.record("not within a minute: \(what)")
+    }
+
+    @Test func clonesShareNothingThatMustDiffer() throws {
+        struct Figures: Decodable {
+            struct Uniqueness: Decodable {
+                let clones, random, uuids, boots, sequenceNumbers: Int
+                let clockMilliseconds: Double
+            }
+            let clones, processesLeft: Int
+            let uniqueness: Uniqueness
+        }
+        let count = ProcessInfo.processInfo.environment["AURORA_CLONES"].flatMap { Int($0) } ?? 12
+        let result = try aurora.run(
+            "machine", "clones", "--runtime", "group/rt", "--function", "group/fn", "--count", "\(count)", "--check")
+        #expect(result.code == 0, "\(result.error)\(result.output)")
+        let figures = try JSONDecoder().decode(Figures.self, from: Data(result.output.utf8))
+        #expect(figures.clones == count)
+        #expect(figures.processesLeft == 0)
+        #expect(figures.uniqueness.random == count && figures.uniqueness.uuids == count)
+        #expect(figures.uniqueness.boots == count && figures.uniqueness.sequenceNumbers == count)
+        // No duration: the guest's clock was read between two readings of the host's.
+        #expect(figures.uniqueness.clockMilliseconds < 1)
+        #expect(processes().isEmpty)
+    }
+
+    @Test func damagedLaunchFilesAreNamedAndMadeAgain() throws {
+        let made = try images()
+        let base = "\(launchPath)/\(made.runtime)"
+        let harms: [(String, (String) throws -> Void)] = [
+            ("\(base)/memory", { try harm($0, at: 1 << 20) }),
+            ("\(base)/state", { try harm($0, at: 100) }),
+            ("\(base)/launch.json", { try FileManager.default.removeItem(atPath: $0) }),
+            ("\(launchPath)/\(made.function)/memory", { #expect(truncate($0, 4096) == 0) }),
+            ("\(launchPath)/\(made.function)/memory.runs", { try harm($0, at: 20) }),
+            ("\(launchPath)/\(made.function)/disk", { try FileManager.default.removeItem(atPath: $0) }),
+        ]
+        for (path, harm) in harms {
+            let before = try contents(path)
+            try harm(path)
+            if path.hasPrefix(base) {
+                // Without the store, as an instance host opens it: refused, and the file named.
+                let host = try InstanceHostLink(program: Command.path, launchPath: launchPath, base: made.runtime)
+                guard case .message(let bytes, _) = host.socket.receive(waits: true),
+                    let report = InstanceMessages.decode(bytes[...], as: InstanceHostReport.self)
+                else {
+                    Issue.record("the host told nothing of \(path)")
+                    return
+                }
+                #expect(report.kind == .failed && report.reason.contains(path), "\(report)")
+                host.end()
+            }
+            let again = try images()
+            #expect(again.runtime == made.runtime && again.function == made.function)
+            #expect(try contents(path) == before, "\(path) is as it was")
+        }
+        // What an interrupted builder left is removed, and nothing else is.
+        try FileManager.default.createDirectory(atPath: "\(launchPath)/.new-left-1-1", withIntermediateDirectories: false)
+        #expect(try aurora.run("machine", "launch-images", "--runtime", "group/rt", "--tidy").code == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: launchPath) == [made.runtime])
+    }
+
+    private func contents(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
+
+    /// Flips a bit where a page is not zero.
+    private func harm(_ path: String, at start: Int) throws {
+        let file = try FileHandle(forUpdating: URL(filePath: path))
+        defer { try? file.close() }
+        try file.seek(toOffset: UInt64(start))
+        let byte = try #require(try file.read(upToCount: 1)?.first)
+        try file.seek(toOffset: UInt64(start))
+        try file.write(contentsOf: [byte ^ 1])
+        try file.synchronize()
+    }
+
+    private struct FixedLaunches: LaunchProvider {
+        let launchPath: String
+        let launch: FunctionLaunch
+        func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch { launch }
+    }
+
+    private static let function = DeployedFunction(name: "f", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
+
+    private func pool(_ images: Images) throws -> InstancePool {
+        var configuration = PoolConfiguration()
+        configuration.program = Command.path
+        configuration.readyMax = 2
+        return try InstancePool(
+            FixedLaunches(launchPath: launchPath, launch: FunctionLaunch(runtime: images.runtime, digest: images.function)), configuration)
+    }
+
+    private func descriptors() throws -> Int { try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count }
+
+    @Test func killedInstancesAndHostsLeaveNothing() async throws {
+        let images = try images()
+        let before = try descriptors()
+        try await killInstancesAndHosts(images)
+        waitFor("the end of all processes") { processes().isEmpty }
+        waitFor("the end of all descriptors") { (try? descriptors()) ?? .max <= before }
+    }
+
+    private func killInstancesAndHosts(_ images: Images) async throws {
+        let pool = try pool(images)
+        let first = try await pool.start(LaunchTests.function)
+        #expect(first.isUsable)
+        let process = try #require(Int32(first.identifier.split(separator: "-")[1]))
+        #expect(kill(process, SIGKILL) == 0)
+        waitFor("the end of a killed instance") { !first.isUsable }
+        await first.end()
+        // The pool goes on, and so it does when its host is killed: with it go all of its instances.
+        let second = try await pool.start(LaunchTests.function)
+        let host = try #require(processes().min())
+        #expect(kill(host, SIGKILL) == 0)
+        waitFor("the end of the instances of a killed host") { !second.isUsable && !processes().contains(host) }
+        await second.end()
+        let third = try await pool.start(LaunchTests.function)
+        #expect(third.isUsable)
+        await third.end()
+        pool.end()
+    }
+
+    @Test func restoreOfWhatIsNotThereIsRefused() async throws {
+        let images = try images()
+        let pool = try pool(Images(runtime: images.runtime, function: String(repeating: "0", count: 32)))
+        await #expect(throws: InstanceError.self) { _ = try await pool.start(LaunchTests.function) }
+        pool.end()
+        waitFor("the end of all processes") { processes().isEmpty }
+    }
+
+    @Test func killedGatewayLeavesNoOrphans() throws {
+        let (process, _, _, _) = try aurora.start([
+            "machine", "measure-launch", "--runtime", "group/rt", "--function", "group/fn", "--count", "1", "--during", "600000",
+        ])
+        waitFor("an instance") { processes().count >= 2 }
+        #expect(kill(process.processIdentifier, SIGKILL) == 0)
+        process.waitUntilExit()
+        waitFor("the end of host and instance") { processes().isEmpty }
+    }
+}
