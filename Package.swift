@@ -93,7 +93,9 @@ let package = Package(
         .testTarget(
             name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux", logging], swiftSettings: strict),
         .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
-        .testTarget(name: "CommandTests", dependencies: ["aurora", "Functions", "Linux", "CLinux"], swiftSettings: strict),
+        .testTarget(
+            name: "CommandTests", dependencies: ["aurora", "Functions", "AgentClient", "AgentProtocol", "Linux", "CLinux"],
+            swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]
 )

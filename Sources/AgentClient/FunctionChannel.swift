@@ -77,22 +77,24 @@ public final class FunctionChannel: Sendable {
     /// - Throws: `FunctionError.agent`; `.refused` with `.commandNotFound` or `.notExecutable` when it cannot be run.
     public func start(_ request: FunctionStart, timeout: Duration = FunctionChannel.agentTimeout) throws(FunctionError) {
         try command([.start(request)], timeout)
-        try wait(timeout) { message, _ -> Void? in
+        // Of a runtime before this one, the host may have been told only now that it ended.
+        try wait(timeout, ignoresEnd: true) { message, _ -> Void? in
             guard case .state = message else { return nil }
             return ()
         }
     }
 
-    /// Waits until the runtime stands at `restore/next` or at `invocation/next`; returns where, and what it wrote.
+    /// Waits until the runtime stands at `restore/next` or at `invocation/next`, or is warm; returns where, and what it wrote.
     ///
     /// - Throws: `FunctionError`; `.runtime` with the runtime's own words when its initialization failed.
     public func waitUntilReady(timeout: Duration) throws(FunctionError) -> (phase: FunctionPhase, log: [UInt8]) {
         let known = incoming.withLock { $0.phase }
-        var ready = known == .restoreNext || known == .invocationNext ? known : nil
+        let restPoints: [FunctionPhase] = [.restoreNext, .invocationNext, .warm]
+        var ready = restPoints.contains(known) ? known : nil
         if ready == nil {
             ready = try wait(timeout) { message, outcome throws(FunctionError) -> FunctionPhase? in
                 if let outcome { throw .runtime(outcome) }
-                guard case .state(let phase) = message, phase == .restoreNext || phase == .invocationNext else { return nil }
+                guard case .state(let phase) = message, restPoints.contains(phase) else { return nil }
                 return phase
             }
         }
@@ -146,13 +148,14 @@ extension FunctionChannel {
 
     /// Takes messages until `decide` returns something.
     private func wait<Value>(
-        _ timeout: Duration, _ decide: (FunctionMessage, FunctionOutcome?) throws(FunctionError) -> Value?
+        _ timeout: Duration, ignoresEnd: Bool = false, _ decide: (FunctionMessage, FunctionOutcome?) throws(FunctionError) -> Value?
     ) throws(FunctionError) -> Value {
         let deadline = Deadline(after: timeout)
         while true {
             let (message, outcome) = try receiveOrExplain(deadline)
             if let value = try decide(message, outcome) { return value }
             switch message {
+            case .exited where ignoresEnd: break
             case .exited(let status): throw .exited(status, log: incoming.withLock { $0.collector.takeLog() })
             case .failed(let failure): throw .agent(.refused(failure))
             case .state, .log, .answer, .body, .end: break

@@ -34,7 +34,7 @@ public struct FunctionAttach: MessageBody, Equatable, Sendable {
     public init(from reader: inout ByteReader) throws(ProtocolFault) { version = try reader.read() }
 }
 
-/// `functionStart`: start the runtime process.
+/// `functionStart`: start the runtime process, or tell one that is warm which function it is.
 public struct FunctionStart: MessageBody, Equatable, Sendable {
     /// The program and its arguments; the first is looked up in `PATH` when it has no slash.
     public var arguments: [Text]
@@ -210,11 +210,13 @@ public enum FunctionPhase: UInt8, Sendable {
     case serving = 5
     /// The runtime ended.
     case ended = 6
+    /// A runtime that is loaded, and waits to be told by `functionStart` which function it is.
+    case warm = 7
 }
 
 /// `functionState`: where the runtime stands.
 ///
-/// Sent as the answer to `functionAttach` and `functionStart`, when the runtime comes to `restore/next`, and when it comes to
+/// Sent as the answer to `functionAttach` and `functionStart`, when the runtime is warm or comes to `restore/next`, and when it comes to
 /// `invocation/next` for the first time after its start or its restore while no request waits for it.
 public struct FunctionState: MessageBody, Equatable, Sendable {
     /// Where the runtime stands.

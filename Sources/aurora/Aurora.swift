@@ -24,7 +24,8 @@ struct Aurora: ParsableCommand {
             CommandGroup(
                 name: "Host:",
                 subcommands: [
-                    DoctorCommand.self, VMMCommand.self, InstanceHostCommand.self, BootCommand.self, MachineCommand.self,
+                    DoctorCommand.self, VMMCommand.self, InstanceHostCommand.self, BuildFunctionCommand.self, BootCommand.self,
+                    MachineCommand.self,
                 ]),
         ])
 

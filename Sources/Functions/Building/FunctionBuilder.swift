@@ -1,5 +1,5 @@
 /// What a function is made from.
-public struct FunctionPlan: Hashable, Sendable {
+public struct FunctionPlan: Hashable, Sendable, Codable {
     /// The function; an empty `image` stands for the one of its runtime, and the builder fills it in.
     public var function: DeployedFunction
     /// `python3` (the stock `awslambdaric` serves `handler`) or `provided` (the program `bootstrap` of the code).
@@ -31,7 +31,7 @@ public struct FunctionPlan: Hashable, Sendable {
 }
 
 /// A function whose snapshot is in the store.
-public struct BuiltFunction: Hashable, Sendable {
+public struct BuiltFunction: Hashable, Sendable, Codable {
     /// The function, its image filled in.
     public var function: DeployedFunction
     /// The stream of its snapshot in the store.
@@ -54,7 +54,7 @@ public struct BuiltFunction: Hashable, Sendable {
 }
 
 /// How far a build is.
-public enum BuildStep: Hashable, Sendable {
+public enum BuildStep: Hashable, Sendable, Codable {
     /// The runtime's image is made.
     case image(String)
     /// The runtime is booted and its snapshot taken: once for each image and memory size.
@@ -68,7 +68,7 @@ public enum BuildStep: Hashable, Sendable {
 }
 
 /// Why a function could not be built.
-public enum FunctionBuildError: Error, Hashable, Sendable, CustomStringConvertible {
+public enum FunctionBuildError: Error, Hashable, Sendable, Codable, CustomStringConvertible {
     /// The plan makes no sense: what, and what would.
     case invalidPlan(String)
     /// The archive is refused: which entry or limit, and why.

@@ -55,6 +55,7 @@ final class RuntimeAPI {
 
     /// Starts the runtime; returns why it cannot be.
     func start(_ request: FunctionStart, _ agent: Agent) -> Failure? {
+        if phase == .warm { return tell(request, agent) }
         guard phase == .idle || phase == .ended, agent.shutdown == nil else { return Failure(.limit, "one runtime at a time") }
         if let failure = listen(agent) { return failure }
         do throws(Failure) {
@@ -65,6 +66,18 @@ final class RuntimeAPI {
         phase = .initializing
         announced = false
         link?.queue(.functionState, FunctionState(phase).encoded)
+        return nil
+    }
+
+    /// Tells a warm runtime which function it is.
+    private func tell(_ request: FunctionStart, _ agent: Agent) -> Failure? {
+        guard let runtime = waiting else { return Failure(.noSession, "the warm runtime does not wait any more") }
+        if let failure = process.limit(request) { return failure }
+        waiting = nil
+        phase = .initializing
+        announced = false
+        link?.queue(.functionState, FunctionState(phase).encoded)
+        runtime.answer(200, RuntimeAnswers.start(request), agent)
         return nil
     }
 
@@ -176,7 +189,7 @@ final class RuntimeAPI {
         former?.close(agent)
         waiting = connection
         phase = next
-        if next == .restoreNext {
+        if next != .invocationNext {
             link?.queue(.functionState, FunctionState(phase).encoded)
             link?.flush(agent)
         } else if pending != nil {

@@ -19,6 +19,16 @@ enum RuntimeAnswers {
         return bytes
     }
 
+    /// Which function a warm runtime is: directory, number of arguments, arguments, environment, with a zero byte between two.
+    static func start(_ request: FunctionStart) -> [UInt8] {
+        var bytes = request.directory.bytes + [0] + Text.decimal(request.arguments.count).bytes
+        for text in request.arguments + request.environment + [RuntimeProcess.address] {
+            bytes.append(0)
+            bytes.append(contentsOf: text.bytes)
+        }
+        return bytes
+    }
+
     /// Appends a whole answer.
     static func append(_ status: Int, _ body: [UInt8], keepsAlive: Bool, to bytes: inout [UInt8]) {
         append("HTTP/1.1 ", to: &bytes)

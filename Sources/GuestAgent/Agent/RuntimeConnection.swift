@@ -165,7 +165,7 @@ final class RuntimeConnection: EventSource {
         case .initializationError: beginAnswer(.initializationError, Text(), agent)
         case .restoreError: beginAnswer(.restoreError, Text(), agent)
         case .unknown: refusal = (404, "NotFound", "the runtime API has no such path or method")
-        case .invocationNext, .restoreNext: break
+        case .invocationNext, .restoreNext, .start: break
         }
         if head.expectsContinue {
             outgoing.append { RuntimeAnswers.appendContinue(to: &$0) }
@@ -200,6 +200,7 @@ final class RuntimeConnection: EventSource {
         switch request.target {
         case .invocationNext: wait(for: .invocationNext, agent)
         case .restoreNext: wait(for: .restoreNext, agent)
+        case .start: wait(for: .warm, agent)
         default:
             if let refusal { return refuse(refusal.status, refusal.type, refusal.message, agent) }
             guard let whole = answer else { return refuse(500, "InvalidState", "no answer was begun", agent) }

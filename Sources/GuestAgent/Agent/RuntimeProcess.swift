@@ -6,6 +6,9 @@ struct RuntimeProcess {
     /// At most so much of the log is taken at once, so that a runtime that prints without end does not keep its own answer waiting.
     private static let relayBytesMax = 1_048_576
 
+    /// Tells the runtime where its API is.
+    static let address: Text = "AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001"
+
     private var number: Int32 = 0
     private var log: RuntimeLog?
     private var isContained = false
@@ -19,7 +22,7 @@ struct RuntimeProcess {
         isContained = agent.isGuest && request.processesMax > 0
         if isContained { try RuntimeProcess.makeControlGroup(request.processesMax) }
         let plan = StartRequest(
-            arguments: request.arguments, environment: request.environment + ["AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001"],
+            arguments: request.arguments, environment: request.environment + [RuntimeProcess.address],
             directory: request.directory, user: request.user)
         var reading: Int32 = -1
         let streams = try Streams.joined(&reading)
@@ -27,6 +30,15 @@ struct RuntimeProcess {
         number = try Spawner.spawn(plan, controlGroup: isContained ? RuntimeProcess.controlGroup : Text(), streams)
         log = output
         updateInterest(agent)
+    }
+
+    /// Limits a process that runs already; returns why it cannot be limited.
+    func limit(_ request: FunctionStart) -> Failure? {
+        guard isContained, request.processesMax > 0 else { return nil }
+        do throws(Failure) {
+            try RuntimeProcess.makeControlGroup(request.processesMax)
+            return nil
+        } catch { return error }
     }
 
     private static func makeControlGroup(_ processesMax: UInt32) throws(Failure) {

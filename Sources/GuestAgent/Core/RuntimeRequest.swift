@@ -18,6 +18,8 @@ public struct RuntimeRequest: Equatable, Sendable {
         case restoreNext
         /// `POST …/runtime/restore/error`.
         case restoreError
+        /// `GET …/runtime/aurora/start`, Aurora's own: a runtime that is loaded asks which function it is.
+        case start
         /// Anything else.
         case unknown
     }
@@ -44,6 +46,7 @@ public struct RuntimeRequest: Equatable, Sendable {
         let rest = path.dropFirst(prefix.utf8CodeUnitCount)
         if method == "GET" {
             if rest == "invocation/next" { return .invocationNext }
+            if rest == "aurora/start" { return .start }
             return rest == "restore/next" ? .restoreNext : .unknown
         }
         guard method == "POST" else { return .unknown }

@@ -88,11 +88,15 @@ final class StoreHistory: Sendable {
     func maintain() { collector.look(writtenBytes: backend.counters.writtenBytes) }
 
     private static func options(_ environment: GroupMachineOfStore.Environment) -> WriterOptions {
-        switch environment.configuration.persistence?.history ?? .standard {
-        case .standard: WriterOptions(retention: .standard)
-        case .all: WriterOptions()
-        case .latest(let count): WriterOptions(retention: .last(UInt64(clamping: count)))
-        }
+        var options =
+            switch environment.configuration.persistence?.history ?? .standard {
+            case .standard: WriterOptions(retention: .standard)
+            case .all: WriterOptions()
+            case .latest(let count): WriterOptions(retention: .last(UInt64(clamping: count)))
+            }
+        // One checkpoint that is kept and read rarely, not a hundred a second.
+        if environment.streamName.hasPrefix("function/") { options.compression = .on }
+        return options
     }
 }
 
