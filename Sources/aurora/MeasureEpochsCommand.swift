@@ -86,7 +86,8 @@ struct MeasureEpochsCommand: ParsableCommand {
         var fields = ["\"memory_mib\": \(options.memory)", "\"rate\": \(rounded(rate))", "\"processor\": \(rounded(processor))"]
         fields.append("\"full_ms\": \(rounded(full))")
         if let first {
-            fields.append("\"full_stop_us\": \(first.stop / 1000), \"full_pages_in_stop\": \(first.pagesInStop)")
+            fields.append("\"full_pages_in_stop\": \(first.pagesInStop)")
+            for (name, value) in parts { fields.append("\"full_\(name)_us\": \(rounded(Double(value(first)) / 1000))") }
         }
         // The first epoch is told apart.
         let later = Array(history.epochs.dropFirst())

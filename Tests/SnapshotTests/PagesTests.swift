@@ -39,6 +39,27 @@ import Testing
         #expect(next.count == 1 && firstWord(next, 0) == 6 && firstWord(set, 1) == 3)
     }
 
+    /// Pages of zeros take no buffer, also when they get contents later, or lose them.
+    @Test func zerosTakeNoBuffer() throws {
+        let memory = try memory(pages: 5000)
+        let pool = try PagePool(bytes: 0) {}
+        let collector = try PageCollector(memory, pool: pool)
+        for page in 0..<5000 { #expect(collector.copy(page: page)) }
+        #expect(collector.batch.count == 5000 && pool.freeChunks == pool.chunkCount)
+        try fill(memory, page: 4000, 9)
+        #expect(!collector.copy(page: 4000), "it needs a buffer now")
+        #expect(collector.batch.reserve(1))
+        #expect(collector.copy(page: 4000))
+        try fill(memory, page: 4000, 0)
+        #expect(collector.copy(page: 4000))
+        try memory.store(UInt8(3), at: GuestAddress(UInt64(7 * pageBytes + 4095)))
+        #expect(collector.copy(page: 7))
+        let set = collector.takeAll()
+        #expect(set.count == 5000 && (0..<5000).filter { !set.isZero(at: $0) } == [7, 4000])
+        let sums = (0..<5000).map { set.withBytes(at: $0) { $0.reduce(0) { $0 + Int($1) } } }
+        #expect(sums.enumerated().filter { $1 != 0 }.map(\.offset) == [7] && sums[7] == 3)
+    }
+
     /// Buffers are bounded, and come back when a set is let go.
     @Test func thePoolIsBounded() throws {
         let returned = Mutex(0)
@@ -46,6 +67,7 @@ import Testing
         let pages = pool.chunkCount * PagePool.chunkPages
         #expect(pages == PagePool.bytesMin / pageBytes)
         let memory = try memory(pages: pages + 1)
+        for page in 0...pages { try fill(memory, page: page, 1) }
         let collector = try PageCollector(memory, pool: pool)
         #expect(!collector.batch.reserve(pages + 1))
         #expect(collector.batch.reserve(pages))

@@ -33,6 +33,8 @@ final class HVMPlatform: Platform, @unchecked Sendable {
         self.console = console
     }
 
+    var memoryStarts: [GuestAddress] { HVMLayout.memoryRanges(memoryBytes: UInt64(memoryBytes)).map { GuestAddress($0.start) } }
+
     var memoryRegions: [GuestMemory.Region] {
         get throws(MachineError) {
             do throws(SystemError) {

@@ -15,6 +15,7 @@ extension VirtualCPU {
         guard VirtualCPU.runnableStates.contains(state.multiprocessingState) else {
             throw .state("its vCPU is in state \(state.multiprocessingState)")
         }
+        registersAreInRunPage = false
         do throws(MachineError) {
             // One that has run takes no table any more, not even its own: KVM keeps some bits of it up to date.
             if table.bytes != cpuid.bytes { try setCPUID(table) }

@@ -1,6 +1,5 @@
 internal import CLinux
 import Linux
-import Synchronization
 
 extension VirtualCPU {
     /// Reads the whole state.
@@ -10,17 +9,21 @@ extension VirtualCPU {
     /// - Throws: `MachineError.system`.
     func save() throws(MachineError) -> VCPUState {
         let state = try get(CKVM_GET_MP_STATE, kvm_mp_state(), "the MP state")
-        // The APIC is read before the registers that its timer's interrupt may change: KVM moves a pending interrupt
-        // into the events, never back.
+        // The APIC is read before the events that its timer's interrupt may change, unless KVM left those in the run page when the
+        // vCPU parked: it moves a pending interrupt into the events when it enters the guest, never back.
+        let (general, system, events) = (MemoryLayout<kvm_regs>.size, MemoryLayout<kvm_sregs>.size, MemoryLayout<kvm_vcpu_events>.size)
+        let isLeft = registersAreInRunPage
         return VCPUState(
-            cpuid: KernelBytes(cpuid.bytes),
-            registers: try bytes(CKVM_GET_REGS, MemoryLayout<kvm_regs>.size, "registers"),
-            systemRegisters: try bytes(CKVM_GET_SREGS, MemoryLayout<kvm_sregs>.size, "system registers"),
+            cpuid: cpuidBytes,
+            registers: isLeft ? leftRegisters(from: 0, count: general) : try bytes(CKVM_GET_REGS, general, "registers"),
+            systemRegisters: isLeft
+                ? leftRegisters(from: general, count: system) : try bytes(CKVM_GET_SREGS, system, "system registers"),
             extendedControl: try bytes(CKVM_GET_XCRS, MemoryLayout<kvm_xcrs>.size, "extended control registers"),
             extendedRegisters: try saveExtendedRegisters(),
             debugRegisters: try bytes(CKVM_GET_DEBUGREGS, MemoryLayout<kvm_debugregs>.size, "debug registers"),
             localAPIC: try bytes(CKVM_GET_LAPIC, MemoryLayout<kvm_lapic_state>.size, "the local APIC"),
-            events: try bytes(CKVM_GET_VCPU_EVENTS, MemoryLayout<kvm_vcpu_events>.size, "events"),
+            events: isLeft
+                ? leftRegisters(from: general + system, count: events) : try bytes(CKVM_GET_VCPU_EVENTS, events, "events"),
             multiprocessingState: state.mp_state,
             modelSpecificRegisters: try saveModelSpecificRegisters())
     }
@@ -42,7 +45,7 @@ extension VirtualCPU {
     }
 
     private func saveModelSpecificRegisters() throws(MachineError) -> KernelBytes {
-        let indexes = SavedRegisterList.shared.indexes(of: self)
+        let indexes = savedRegisters ?? findSavedRegisters()
         var request = [UInt8](repeating: 0, count: MSREntry.headerBytes + indexes.count * MSREntry.bytes)
         let number = descriptor.rawValue
         let count = try machineCall("read model-specific registers of", "a vCPU") {
@@ -59,24 +62,30 @@ extension VirtualCPU {
         }
         return KernelBytes(Array(request[MSREntry.headerBytes...]))
     }
-}
-
-/// Which of the registers to save this host lets be read: found out once, by trying, because newer kernels refuse
-/// registers that a vCPU's CPUID table does not announce, and one refusal ends the whole request.
-final class SavedRegisterList: Sendable {
-    static let shared = SavedRegisterList()
-    /// By the CPUID table: another table may announce other registers.
-    private let lists = Mutex<[CPUIDTable: [UInt32]]>([:])
-    private static let listsMax = 16
-
-    func indexes(of cpu: VirtualCPU) -> [UInt32] {
-        let table = cpu.cpuid
-        if let known = lists.withLock({ $0[table] }) { return known }
-        let found = ModelSpecificRegister.saved.filter { cpu.readMSR($0) != nil }
-        lists.withLock { lists in
-            if lists.count >= SavedRegisterList.listsMax { lists.removeAll() }
-            lists[table] = found
+    /// Finds out which of the registers to save this host lets be read, by trying: newer kernels refuse registers that a vCPU's CPUID
+    /// table does not announce, and one refusal ends the whole request.
+    ///
+    /// Costs a request for each refusal, so it is done before the guest runs and not in the first stop. The vCPU is parked
+    /// and has its CPUID table.
+    @discardableResult
+    func findSavedRegisters() -> [UInt32] {
+        var found: [UInt32] = []
+        var rest = ModelSpecificRegister.saved[...]
+        while !rest.isEmpty {
+            let count = readableMSRs(rest)
+            found += rest.prefix(count)
+            rest = rest.dropFirst(count + 1)
         }
+        savedRegisters = found
         return found
+    }
+
+    /// How many of these registers can be read, up to the first that KVM refuses.
+    private func readableMSRs(_ indexes: ArraySlice<UInt32>) -> Int {
+        // kvm_msrs: count and padding, then index, reserved, value.
+        var words = [UInt64(indexes.count)]
+        for index in indexes { words += [UInt64(index), 0] }
+        let number = descriptor.rawValue
+        return max(0, words.withUnsafeMutableBytes { clinux_ioctl(number, CKVM_GET_MSRS, UInt(bitPattern: $0.baseAddress)) })
     }
 }

@@ -10,8 +10,19 @@ final class VirtualCPU: @unchecked Sendable {
     let descriptor: OwnedDescriptor
     /// Bytes of `KVM_GET_XSAVE2`: what the host's registers need.
     let extendedRegisterBytes: Int
-    /// The table of `setCPUID`, which comes before the vCPU runs.
+    /// The table of `setCPUID`, which comes before the vCPU runs, and its bytes.
     private(set) var cpuid = CPUIDTable(capacity: 0)
+    private(set) var cpuidBytes = KernelBytes(CPUIDTable(capacity: 0).bytes)
+    /// What KVM can leave in the run page when the vCPU leaves the guest (`KVM_CAP_SYNC_REGS`).
+    private let registersOffered: UInt64
+    /// Whether the run page holds registers and events as they are now.
+    ///
+    /// Changed by the vCPU's thread, or while it is parked.
+    var registersAreInRunPage = false
+    /// The model-specific registers that a checkpoint holds; nil: not found out yet.
+    ///
+    /// Changed while the vCPU is parked.
+    var savedRegisters: [UInt32]?
     private let mapping: Mapping
     /// Bytes of the run page and what follows it.
     var runBytes: Int { mapping.count }
@@ -21,7 +32,13 @@ final class VirtualCPU: @unchecked Sendable {
     /// More than any processor needs today.
     static let xsaveBytesMax = 64 << 10
 
-    init(descriptor: consuming OwnedDescriptor, runBytes: Int, extendedRegisterBytes: Int) throws(MachineError) {
+    init(
+        descriptor: consuming OwnedDescriptor, runBytes: Int, extendedRegisterBytes: Int, registersOffered: Int
+    ) throws(MachineError) {
+        // All that are defined, or none.
+        let all = UInt64(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+        let isOffered = UInt64(registersOffered) & all == all && runBytes >= MemoryLayout<kvm_run>.size
+        self.registersOffered = isOffered ? all : 0
         self.extendedRegisterBytes = min(max(extendedRegisterBytes, VirtualCPU.legacyXSAVEBytes), VirtualCPU.xsaveBytesMax)
         do throws(SystemError) {
             mapping = try Mapping.file(descriptor, count: runBytes, shared: true, what: "the run page of a vCPU")
@@ -56,6 +73,17 @@ final class VirtualCPU: @unchecked Sendable {
     @inline(__always)
     func enter() -> Int { clinux_ioctl(descriptor.rawValue, CKVM_RUN, 0) }
 
+    /// Has KVM leave registers and events in the run page at the next exits, which saves a checkpoint three requests, or not any more.
+    func leaveRegisters(_ isOn: Bool) { run.pointee.kvm_valid_regs = isOn ? registersOffered : 0 }
+
+    /// Notes how the exit went after which the vCPU parks.
+    func noteExit(_ result: Int) { registersAreInRunPage = registersOffered != 0 && result == -Int(EINTR) }
+
+    /// Bytes of the run page's registers: `kvm_regs`, `kvm_sregs`, `kvm_vcpu_events`.
+    func leftRegisters(from offset: Int, count: Int) -> KernelBytes {
+        KernelBytes(Array(UnsafeRawBufferPointer(start: ckvm_left_registers(run) + offset, count: count)))
+    }
+
     /// Reads a structure of the vCPU.
     ///
     /// - Throws: `MachineError.system`.
@@ -72,6 +100,7 @@ final class VirtualCPU: @unchecked Sendable {
     ///
     /// - Throws: `MachineError.system`.
     func set<Value>(_ request: UInt, _ value: Value, _ what: @autoclosure () -> String) throws(MachineError) {
+        registersAreInRunPage = false
         var value = value
         let number = descriptor.rawValue
         try machineCall("write \(what()) of", "a vCPU") {
@@ -89,6 +118,8 @@ final class VirtualCPU: @unchecked Sendable {
             table.withUnsafeBytes { clinux_ioctl(number, CKVM_SET_CPUID2, UInt(bitPattern: $0.baseAddress)) }
         }
         cpuid = table
+        cpuidBytes = KernelBytes(table.bytes)
+        savedRegisters = nil
     }
 
     /// The TSC's frequency, in kHz.

@@ -52,7 +52,8 @@ final class VirtualMachine: Sendable {
         let cpu = try machineCall("create a vCPU of", "the machine") { clinux_ioctl(number, CKVM_CREATE_VCPU, UInt(index)) }
         let xsaveBytes = max(0, clinux_ioctl(number, CKVM_CHECK_EXTENSION, UInt(KVM_CAP_XSAVE2)))
         return try VirtualCPU(
-            descriptor: OwnedDescriptor(adopting: Int32(cpu)), runBytes: system.runBytes, extendedRegisterBytes: xsaveBytes)
+            descriptor: OwnedDescriptor(adopting: Int32(cpu)), runBytes: system.runBytes, extendedRegisterBytes: xsaveBytes,
+            registersOffered: system.capability(KVM_CAP_SYNC_REGS))
     }
 
     /// Makes a guest's write to `address` signal `event` without an exit (`KVM_IOEVENTFD`).

@@ -26,22 +26,26 @@ struct MachineParts {
         console = ConsoleLog(sink: configuration.consoleLog)
         platform = try MachineParts.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
         virtualMachine = try system.createVirtualMachine()
-        var regions = try platform.memoryRegions
+        let regions: [GuestMemory.Region]
         if let contents {
-            guard contents.count == regions.count else { throw .state("a machine of \(mode) mode has \(regions.count) memory regions") }
-            regions = zip(regions, contents).map { GuestMemory.Region(start: $0.start, mapping: $1) }
+            let starts = platform.memoryStarts
+            guard contents.count == starts.count else { throw .state("a machine of \(mode) mode has \(starts.count) memory regions") }
+            regions = zip(starts, contents).map { GuestMemory.Region(start: $0, mapping: $1) }
             try platform.adopt(regions)
+        } else {
+            regions = try platform.memoryRegions
         }
         memory = GuestMemory(regions: regions, lazy: lazy)
         if contents != nil { memory.markBacked(pages: 0..<memory.pageCount) }
+        // With the ring chosen first, KVM makes no bitmaps for the slots.
+        tracker = try DirtyTracker(
+            virtualMachine, memory: memory, isTracking: configuration.tracksWrites, ringEntries: configuration.dirtyRingEntries)
         // Memory slots come before the interrupt controller: each one afterwards waits 7.5 ms for a grace period.
         for (index, region) in memory.regions.enumerated() {
             try virtualMachine.setMemory(
                 slot: UInt32(index), at: region.start, host: region.mapping.base, count: region.count,
                 flags: configuration.tracksWrites ? DirtyTracker.slotFlags : 0)
         }
-        tracker = try DirtyTracker(
-            virtualMachine, memory: memory, isTracking: configuration.tracksWrites, ringEntries: configuration.dirtyRingEntries)
         devices = try DeviceBoard(configuration, memory: memory, platform: platform, console: console)
         try devices.placeRegisters(in: virtualMachine, slot: UInt32(memory.regions.count))
         shadowPages = try ShadowPages(

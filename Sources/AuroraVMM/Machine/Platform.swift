@@ -10,7 +10,9 @@ struct BootContents {
 /// What differs between the guest modes; everything above the CPU is the same.
 protocol Platform: AnyObject {
     var mode: GuestMode { get }
-    /// The guest's memory, in slots.
+    /// Where the slots of the guest's memory begin.
+    var memoryStarts: [GuestAddress] { get }
+    /// New memory for the guest, in slots.
     var memoryRegions: [GuestMemory.Region] { get throws(MachineError) }
     /// Where the first virtio-mmio window lies; each takes a page.
     var deviceAddress: GuestAddress { get }

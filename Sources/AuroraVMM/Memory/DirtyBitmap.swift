@@ -1,3 +1,4 @@
+internal import CLinux
 import Synchronization
 
 /// One bit a page, set by any thread, taken by the checkpointer.
@@ -17,17 +18,22 @@ final class DirtyBitmap: @unchecked Sendable {
         self.pages = pages
         count = (pages + 63) / 64
         summaryCount = (count + 63) / 64
-        words = .allocate(capacity: count)
-        summary = .allocate(capacity: summaryCount)
-        for index in 0..<count { (words + index).initialize(to: Atomic(0)) }
-        for index in 0..<summaryCount { (summary + index).initialize(to: Atomic(0)) }
+        words = DirtyBitmap.zeros(count)
+        summary = DirtyBitmap.zeros(summaryCount)
     }
 
     deinit {
-        words.deinitialize(count: count)
-        words.deallocate()
-        summary.deinitialize(count: summaryCount)
-        summary.deallocate()
+        free(words)
+        free(summary)
+    }
+
+    /// Words that cost nothing until one is set.
+    private static func zeros(_ count: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        guard let pointer = calloc(max(1, count), MemoryLayout<Atomic<UInt64>>.stride) else {
+            preconditionFailure("there is no memory for \(count * 8) bytes")
+        }
+        // Safety: an atomic of zero bytes is one that holds zero, and has nothing to deinitialize.
+        return pointer.assumingMemoryBound(to: Atomic<UInt64>.self)
     }
 
     /// Sets the bits of the pages that `count` bytes from `offset` touch.

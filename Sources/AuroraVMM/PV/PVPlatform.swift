@@ -47,6 +47,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
         }
     }
 
+    var memoryStarts: [GuestAddress] { [GuestAddress(0), slot.region.start] }
+
     var memoryRegions: [GuestMemory.Region] {
         get throws(MachineError) {
             do throws(SystemError) {

@@ -40,9 +40,14 @@ public struct CPUFeatures: Codable, Hashable, Sendable {
     }
 
     init(_ leaf: (UInt32, UInt32) -> [UInt32]?) {
+        // Each leaf is read once: a host that is a guest itself pays an exit for every CPUID instruction.
+        var last: (leaf: UInt32, subleaf: UInt32, registers: [UInt32]?)?
         words = Word.allCases.map { word in
             let place = word.place
-            return leaf(place.leaf, place.subleaf)?[place.register] ?? 0
+            let known = last.flatMap { $0.leaf == place.leaf && $0.subleaf == place.subleaf ? $0 : nil }
+            let found = known ?? (place.leaf, place.subleaf, leaf(place.leaf, place.subleaf))
+            last = found
+            return found.registers?[place.register] ?? 0
         }
         // Whether the system has switched XSAVE on is no ability of the processor.
         words[Word.basicC.rawValue] &= ~(1 << 27)

@@ -3,7 +3,7 @@ import Linux
 
 /// The interrupt controllers that belong to no vCPU: two PICs and the IOAPIC (`KVM_GET_IRQCHIP`).
 public struct InterruptState: Codable, Equatable, Sendable {
-    /// The three chips, in the order of their numbers.
+    /// The three chips, in the order of their numbers; none for a pv guest, which has no use for them.
     public var chips: [KernelBytes]
 }
 
@@ -26,8 +26,10 @@ extension VirtualMachine {
 
     /// Writes the interrupt controllers.
     ///
+    /// - Parameter mayLack: whether they may be missing, because the guest does not use them.
     /// - Throws: `MachineError.state` for what KVM refuses.
-    func load(_ state: InterruptState) throws(MachineError) {
+    func load(_ state: InterruptState, mayLack: Bool) throws(MachineError) {
+        if mayLack, state.chips.isEmpty { return }
         guard state.chips.count == Int(VirtualMachine.chips) else { throw .state("\(state.chips.count) interrupt controllers") }
         for (index, saved) in state.chips.enumerated() {
             guard saved.bytes.count == MemoryLayout<kvm_irqchip>.size, saved.load(0, as: UInt32.self) == UInt32(index) else {

@@ -11,10 +11,11 @@ extension Machine {
         guard isPaused else { throw .configuration("only a paused machine can be saved; pause it first") }
         try memory.checkWhole()
         let cpu = try runner.cpu.save()
+        let interrupts = mode == .pv ? InterruptState(chips: []) : try virtualMachine.saveInterrupts()
         return MachineState(
             mode: mode, memory: memory.regions.map { MemoryExtent(start: $0.start, count: $0.count) },
             features: CPUFeatures.visible(in: mode, table: runner.cpu.cpuid), vcpu: cpu,
-            interrupts: try virtualMachine.saveInterrupts(), platform: try platform.save(virtualMachine), devices: devices.save())
+            interrupts: interrupts, platform: try platform.save(virtualMachine), devices: devices.save())
     }
 
     /// Makes a machine that goes on where another was saved; it is paused until `resume()`.

@@ -32,7 +32,7 @@ struct StateTarget {
     ///
     /// - Throws: `MachineError.state`; the parts are then not fit to run.
     func load(_ state: MachineState) throws(MachineError) {
-        try virtualMachine.load(state.interrupts)
+        try virtualMachine.load(state.interrupts, mayLack: state.mode == .pv)
         try cpu.load(state.vcpu, keepsTimeStampCounter: state.mode == .hvm)
         try platform.load(state.platform, machine: virtualMachine, memory: memory, cpu: cpu)
         devices.quiesce()

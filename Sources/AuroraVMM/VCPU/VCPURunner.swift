@@ -170,6 +170,7 @@ final class VCPURunner: @unchecked Sendable {
     @inline(__always)
     private func runOnce() -> Bool {
         if isCondemned() { return true }
+        cpu.registersAreInRunPage = false
         let result = enter()
         if result == 0 {
             if case .end(let end) = handle(cpu) { finish(end) }
@@ -191,8 +192,12 @@ final class VCPURunner: @unchecked Sendable {
     /// a state taken now would have it half done.
     private func park() {
         cpu.requestExit()
+        cpu.leaveRegisters(true)
+        defer { cpu.leaveRegisters(false) }
         for _ in 0..<VCPURunner.exitsOfAnInstructionMax {
-            if enter() != 0 { break }
+            let result = enter()
+            cpu.noteExit(result)
+            if result != 0 { break }
             if case .end(let end) = handle(cpu) {
                 cpu.clearExitRequest()
                 return finish(end)

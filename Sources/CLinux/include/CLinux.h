@@ -228,6 +228,8 @@ static const unsigned long CKVM_SET_TSC_KHZ = KVM_SET_TSC_KHZ;
 static const unsigned long CKVM_ENABLE_CAP = KVM_ENABLE_CAP;
 static const unsigned long CKVM_RESET_DIRTY_RINGS = KVM_RESET_DIRTY_RINGS;
 static const unsigned long CKVM_DIRTY_RING_OFFSET = KVM_DIRTY_LOG_PAGE_OFFSET * 4096UL; // of a vCPU's descriptor
+// The registers that KVM left in the run page (kvm_sync_regs: regs, sregs, events).
+static inline const void *ckvm_left_registers(const struct kvm_run *run) { return &run->s.regs; }
 static const unsigned long CKVM_SET_SIGNAL_MASK = KVM_SET_SIGNAL_MASK;
 
 // MARK: - Block devices

@@ -146,6 +146,10 @@ public final class MemoryBackend: Backend, @unchecked Sendable {
         var copies: [PageKey: Page] = [:]
         copies.reserveCapacity(pages.count)
         for index in 0..<pages.count {
+            if pages.isZero(at: index) {
+                copies[pages[index]] = .some(nil)
+                continue
+            }
             pages.withBytes(at: index) { bytes in
                 let isZero = zeroPage.withUnsafeBytes { zero in
                     guard let left = bytes.baseAddress, let right = zero.baseAddress else { return false }

@@ -34,21 +34,34 @@ final class PageBatch {
     /// A buffer for the page, which is not among the others; nil when none is left.
     @inline(__always)
     func add(_ key: PageKey) -> UnsafeMutableRawPointer? {
-        guard room > 0 else { return nil }
-        let slot = chunks[used / PagePool.chunkPages] * UInt32(PagePool.chunkPages) + UInt32(used % PagePool.chunkPages)
-        used += 1
+        guard let slot = takeSlot() else { return nil }
         entries.append(PageSet.Entry(key: key.rawValue, slot: slot))
         return pool.address(slot: slot)
     }
 
-    /// The buffer of a page that was added.
     @inline(__always)
-    func buffer(at index: Int) -> UnsafeMutableRawPointer { pool.address(slot: entries[index].slot) }
+    private func takeSlot() -> UInt32? {
+        guard room > 0 else { return nil }
+        defer { used += 1 }
+        return chunks[used / PagePool.chunkPages] * UInt32(PagePool.chunkPages) + UInt32(used % PagePool.chunkPages)
+    }
 
-    /// Takes back what was added last.
-    func removeLast() {
-        entries.removeLast()
-        used -= 1
+    /// Adds a page of zeros, which takes no buffer.
+    @inline(__always)
+    func addZero(_ key: PageKey) { entries.append(PageSet.Entry(key: key.rawValue, slot: PagePool.zeroSlot)) }
+
+    /// The buffer of a page that was added; nil for a page of zeros.
+    @inline(__always)
+    func buffer(at index: Int) -> UnsafeMutableRawPointer? {
+        let slot = entries[index].slot
+        return slot == PagePool.zeroSlot ? nil : pool.address(slot: slot)
+    }
+
+    /// Gives a page that was added as zeros a buffer; nil when none is left.
+    func replaceZero(at index: Int) -> UnsafeMutableRawPointer? {
+        guard let slot = takeSlot() else { return nil }
+        entries[index].slot = slot
+        return pool.address(slot: slot)
     }
 
     /// The pages added, and a new beginning; buffers leased in vain serve the next batch.

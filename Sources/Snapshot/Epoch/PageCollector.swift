@@ -20,18 +20,27 @@ final class PageCollector {
     }
 
     /// Copies a page of memory as it is now; false when no buffer is left.
+    ///
+    /// A page of zeros takes no buffer. The guest may write it after it was looked at: then it is reported again.
     @inline(__always)
     func copy(page: Int) -> Bool {
         let slots = table.base.assumingMemoryBound(to: UInt64.self)
         let known = slots[page]
         if UInt32(truncatingIfNeeded: known >> 32) == generation {
-            memory.copy(page: page, to: batch.buffer(at: Int(known & 0xffff_ffff)))
+            let position = Int(known & 0xffff_ffff)
+            guard let buffer = batch.buffer(at: position) ?? batch.replaceZero(at: position) else { return false }
+            memory.copy(page: page, to: buffer)
             return true
         }
         let position = batch.count
-        guard let buffer = batch.add(PageKey(map: PageKey.memory, page: page)) else { return false }
+        let key = PageKey(map: PageKey.memory, page: page)
+        if ZeroPage.matches(memory.address(page: page)) {
+            batch.addZero(key)
+        } else {
+            guard let buffer = batch.add(key) else { return false }
+            memory.copy(page: page, to: buffer)
+        }
         slots[page] = UInt64(generation) << 32 | UInt64(position)
-        memory.copy(page: page, to: buffer)
         return true
     }
 

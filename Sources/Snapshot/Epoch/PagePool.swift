@@ -21,6 +21,9 @@ public final class PagePool: @unchecked Sendable {
     /// What a pipeline uses if nothing else is said, in bytes.
     public static let bytesDefault = 256 << 20
 
+    /// The number that stands for a page of zeros, which lies in no buffer.
+    static let zeroSlot = UInt32.max
+
     private struct State {
         var free: [UInt32] = []
         /// Free ones without memory.

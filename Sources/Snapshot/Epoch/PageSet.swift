@@ -36,6 +36,8 @@ public final class PageSet: @unchecked Sendable {
     public var count: Int { entries.count }
     /// Whether there are none.
     public var isEmpty: Bool { entries.isEmpty }
+    /// Whether the page at a position is known to hold zeros; a page of zeros may also not be known as one.
+    public func isZero(at index: Int) -> Bool { entries[index].slot == PagePool.zeroSlot }
     /// The page at a position, in rising order of keys.
     public subscript(index: Int) -> PageKey { PageKey(rawValue: entries[index].key) }
 
@@ -45,6 +47,8 @@ public final class PageSet: @unchecked Sendable {
         at index: Int, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         guard let pool else { preconditionFailure("an empty set has no page \(index)") }
-        return try body(UnsafeRawBufferPointer(start: pool.address(slot: entries[index].slot), count: pageBytes))
+        let slot = entries[index].slot
+        let address = slot == PagePool.zeroSlot ? UnsafeRawPointer(ZeroPage.shared.base) : UnsafeRawPointer(pool.address(slot: slot))
+        return try body(UnsafeRawBufferPointer(start: address, count: pageBytes))
     }
 }

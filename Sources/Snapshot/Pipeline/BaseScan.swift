@@ -10,7 +10,6 @@ internal import CLinux
 final class BaseScan: @unchecked Sendable {
     /// Pages of a piece: a MiB.
     private static let piecePages = 256
-    private static let zeroPage = [UInt8](repeating: 0, count: pageBytes)
 
     private let memory: GuestMemory
     private let populated = PopulatedPages()
@@ -59,9 +58,10 @@ final class BaseScan: @unchecked Sendable {
     private func scanPage() {
         defer { page += 1 }
         guard populated.contains(memory.address(page: page)) || backed.contains(where: { $0.contains(page) }) else { return }
+        // A page that is written after this look is reported, and belongs to a later epoch.
+        if ZeroPage.matches(memory.address(page: page)) { return }
         guard let buffer = batch.add(PageKey(map: PageKey.memory, page: page)) else { return }
         memory.copy(page: page, to: buffer)
-        if BaseScan.isZero(buffer) { batch.removeLast() }
     }
 
     private func scanParticipant() throws(PipelineError) {
@@ -78,10 +78,6 @@ final class BaseScan: @unchecked Sendable {
                 participant += 1
             }
         } catch { throw .volume(current.map, "\(error)") }
-    }
-
-    private static func isZero(_ buffer: UnsafeMutableRawPointer) -> Bool {
-        zeroPage.withUnsafeBytes { zero in zero.baseAddress.map { memcmp(buffer, $0, pageBytes) == 0 } ?? false }
     }
 }
 

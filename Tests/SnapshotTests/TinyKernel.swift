@@ -1,0 +1,1 @@
+../AuroraVMMTests/HVM/TinyKernel.swift
