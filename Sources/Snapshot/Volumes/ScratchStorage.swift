@@ -31,6 +31,8 @@ public final class ScratchFile: ScratchStorage, @unchecked Sendable {
     private let file: OwnedDescriptor
     private let what: String
     private var rest = IOVectors()
+    /// The kernel's reads and writes, unless a test cuts them short.
+    package var calls = FileTransfer.Calls.kernel
 
     /// Makes a file in a directory, or in memory.
     ///
@@ -51,14 +53,14 @@ public final class ScratchFile: ScratchStorage, @unchecked Sendable {
     ///
     /// - Throws: `SystemError`.
     public func read(_ buffers: borrowing IOVectors, at offset: Int64) throws(SystemError) {
-        try FileTransfer.read(file.rawValue, what, buffers, at: offset, rest: &rest)
+        try FileTransfer.read(file.rawValue, what, buffers, at: offset, rest: &rest, calls: calls)
     }
 
     /// Writes all buffers.
     ///
     /// - Throws: `SystemError`.
     public func write(_ buffers: borrowing IOVectors, at offset: Int64) throws(SystemError) {
-        try FileTransfer.write(file.rawValue, what, buffers, at: offset, rest: &rest)
+        try FileTransfer.write(file.rawValue, what, buffers, at: offset, rest: &rest, calls: calls)
     }
 
     /// Makes a range a hole.

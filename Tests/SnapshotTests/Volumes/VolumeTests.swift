@@ -1,5 +1,7 @@
+import CLinux
 import Foundation
 import Linux
+import Synchronization
 import Testing
 
 @testable import AuroraVMM
@@ -267,5 +269,47 @@ struct TestGenerator: RandomNumberGenerator {
         value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
         value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
         return value ^ value >> 31
+    }
+}
+
+extension VolumeTests {
+    /// A kernel that reads and writes less than it was asked for, or is interrupted: all bytes arrive, or there is an error.
+    @Test(arguments: 0..<10)
+    func shortTransfersAreContinued(round: Int) throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("seed \(seed)")
+        let generator = Mutex(TestGenerator(state: seed))
+        let shortened = Mutex(0)
+        // Answers in the first piece of the buffers, at most: sometimes one byte.
+        let cut: @Sendable (UnsafePointer<iovec>) -> (count: Int, isInterrupted: Bool) = { vectors in
+            generator.withLock { generator in
+                shortened.withLock { $0 += 1 }
+                return (Int.random(in: 1...max(1, vectors[0].iov_len), using: &generator), Int.random(in: 0..<4, using: &generator) == 0)
+            }
+        }
+        let scratch = try ScratchFile(in: nil)
+        scratch.calls = FileTransfer.Calls(
+            read: { file, vectors, _, offset in
+                let part = cut(vectors)
+                return part.isInterrupted ? -Int(EINTR) : clinux_pread(file, vectors[0].iov_base, part.count, offset)
+            },
+            write: { file, vectors, _, offset in
+                let part = cut(vectors)
+                return part.isInterrupted ? -Int(EINTR) : clinux_pwrite(file, vectors[0].iov_base, part.count, offset)
+            })
+        let volume = try Self.volume(ArraySource([]), scratch)
+        var model = [UInt8](repeating: 0, count: Self.blocks * pageBytes)
+        for _ in 0..<20 {
+            let count = 512 * generator.withLock { Int.random(in: 1...40, using: &$0) }
+            let offset = 512 * generator.withLock { Int.random(in: 0...(model.count - count) / 512, using: &$0) }
+            let bytes = generator.withLock { generator in (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) } }
+            try volume.put(bytes, at: offset)
+            model.replaceSubrange(offset..<offset + count, with: bytes)
+            #expect(try volume.bytes(at: 0, count: model.count) == model)
+        }
+        #expect(shortened.withLock { $0 } > 100)
+        // A device that takes nothing is an error, not an endless loop.
+        scratch.calls.write = { _, _, _, _ in 0 }
+        #expect(throws: SystemError.self) { try volume.put([UInt8](repeating: 1, count: 512), at: 0) }
     }
 }

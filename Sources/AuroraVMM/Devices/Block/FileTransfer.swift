@@ -1,16 +1,29 @@
-internal import CLinux
+package import CLinux
 package import Linux
 
 /// Whole transfers between buffers and a file, whatever the kernel does in one call.
 package enum FileTransfer {
+    /// The kernel's calls, or a test's: descriptor, buffers, their number, offset; the answer is a count or -errno.
+    package struct Calls: Sendable {
+        package typealias Call = @Sendable (Int32, UnsafePointer<iovec>, Int32, Int64) -> Int
+        package var read: Call
+        package var write: Call
+        package init(read: @escaping Call, write: @escaping Call) {
+            self.read = read
+            self.write = write
+        }
+        package static let kernel = Calls(
+            read: { clinux_preadv($0, $1, $2, $3) }, write: { clinux_pwritev($0, $1, $2, $3) })
+    }
+
     /// Fills all buffers; what lies behind the end of the file reads as zeros.
     package static func read(
-        _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors
+        _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors, calls: Calls = .kernel
     ) throws(SystemError) {
-        var done = try step("read", path, buffers) { clinux_preadv(file, $0, $1, offset) }
+        var done = try step("read", path, buffers) { calls.read(file, $0, $1, offset) }
         while done < buffers.byteCount {
             rest.assign(buffers, from: done, limit: buffers.byteCount - done)
-            let count = try step("read", path, rest) { clinux_preadv(file, $0, $1, offset + Int64(done)) }
+            let count = try step("read", path, rest) { calls.read(file, $0, $1, offset + Int64(done)) }
             if count == 0 {
                 rest.forEach { buffer in buffer.initializeMemory(as: UInt8.self, repeating: 0) }
                 return
@@ -21,12 +34,12 @@ package enum FileTransfer {
 
     /// Writes all buffers.
     package static func write(
-        _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors
+        _ file: Int32, _ path: String, _ buffers: borrowing IOVectors, at offset: Int64, rest: inout IOVectors, calls: Calls = .kernel
     ) throws(SystemError) {
-        var done = try step("write", path, buffers) { clinux_pwritev(file, $0, $1, offset) }
+        var done = try step("write", path, buffers) { calls.write(file, $0, $1, offset) }
         while done < buffers.byteCount {
             rest.assign(buffers, from: done, limit: buffers.byteCount - done)
-            let count = try step("write", path, rest) { clinux_pwritev(file, $0, $1, offset + Int64(done)) }
+            let count = try step("write", path, rest) { calls.write(file, $0, $1, offset + Int64(done)) }
             if count == 0 { throw SystemError("write", path, errno: .inputOutput) }
             done += count
         }
