@@ -58,14 +58,21 @@ public final class Thread: @unchecked Sendable {
 
     /// Waits for the thread's end.
     ///
-    /// Idempotent.
+    /// Idempotent. A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
+    /// body must not touch the owner any more.
     public func join() {
         let wasJoined = joined.withLock { joined in
             defer { joined = true }
             return joined
         }
         if wasJoined { return }
-        pthread_join(handle, nil)
+        if pthread_equal(pthread_self(), handle) != 0 {
+            pthread_detach(handle)
+            return
+        }
+        let result = pthread_join(handle, nil)
+        // Going on while the thread runs would let it use memory that is freed.
+        precondition(result == 0, "a thread cannot be joined: \(result)")
     }
 
     /// Sends the signal that makes a blocking `KVM_RUN` return.

@@ -66,16 +66,19 @@ final class CountingGuest {
         let count: UInt64
         let words: [UInt64]
 
-        init(_ backend: MemoryBackend, _ number: EpochNumber) throws {
-            func word(_ page: [UInt8], _ index: Int) -> UInt64 {
-                page.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self) }
+        /// Nil when the backend does not keep the epoch any more: a busy machine may be late to look.
+        init?(_ backend: MemoryBackend, _ number: EpochNumber) {
+            var count: UInt64 = 0
+            var words = [UInt64](repeating: 0, count: dataPages * pageBytes / 8)
+            let isKept = backend.withPages(at: number) { key, bytes in
+                guard key.map == PageKey.memory else { return }
+                if key.page == counter / pageBytes { count = bytes.load(as: UInt64.self) }
+                let index = key.page - data / pageBytes
+                guard (0..<dataPages).contains(index) else { return }
+                words.replaceSubrange(index * pageBytes / 8..<(index + 1) * pageBytes / 8, with: bytes.bindMemory(to: UInt64.self))
             }
-            count = word(try #require(backend.page(PageKey(map: PageKey.memory, page: counter / pageBytes), at: number)), 0)
-            var words: [UInt64] = []
-            for page in 0..<dataPages {
-                let bytes = try #require(backend.page(PageKey(map: PageKey.memory, page: data / pageBytes + page), at: number))
-                words += (0..<(pageBytes / 8)).map { word(bytes, $0) }
-            }
+            guard isKept else { return nil }
+            self.count = count
             self.words = words
         }
 

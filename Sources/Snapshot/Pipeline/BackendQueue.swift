@@ -56,10 +56,9 @@ final class BackendQueue: @unchecked Sendable {
         self.backend = backend
         self.report = report
         state = Mutex(State(written: previous, durable: previous, isBaseComplete: scan == nil))
-        thread = try Thread(name: "to \(backend.name)") { @Sendable [unowned(unsafe) self] in self.main(scan) }
+        // The thread keeps its queue until `stop`: the pipeline may be dropped on it, by a report.
+        thread = try Thread(name: "to \(backend.name)") { @Sendable in self.main(scan) }
     }
-
-    deinit { stop() }
 
     /// Whether the next epoch that begins its stop is whole for this backend.
     var isReady: Bool { state.withLock { $0.isBaseComplete && $0.failure == nil } }
@@ -89,7 +88,7 @@ final class BackendQueue: @unchecked Sendable {
         if isAccepted { wake.signal() }
     }
 
-    /// Ends the thread when what it has is durable; idempotent.
+    /// Ends the thread when what it has is durable; idempotent, and necessary.
     func stop() {
         state.withLock { $0.isStopping = true }
         wake.signal()

@@ -15,8 +15,10 @@ final class EpochWorker: @unchecked Sendable {
     /// Buffers that were of no use for so many epochs are given back.
     private static let trimEpochs = 128
 
-    /// `unowned(unsafe)`: the pipeline's `deinit` joins this thread, which reads it until then; a checked reference traps there.
+    // Safety: `main` holds the pipeline during each step, and does not begin one when it is gone. A checked reference traps while
+    // the pipeline is in `init` or `deinit`.
     unowned(unsafe) let pipeline: EpochPipeline
+    private weak let owner: EpochPipeline?
     let collector: PageCollector
     let machine: Machine
     let pool: PagePool
@@ -29,6 +31,7 @@ final class EpochWorker: @unchecked Sendable {
 
     init(_ pipeline: EpochPipeline, _ collector: PageCollector) {
         self.pipeline = pipeline
+        owner = pipeline
         self.collector = collector
         machine = pipeline.machine
         pool = pipeline.pool
@@ -48,12 +51,19 @@ final class EpochWorker: @unchecked Sendable {
         // It must not wait for the slice of a thread that writes checkpoints, or of a neighbour.
         Linux::Thread.prefersShortSlices()
         nextStop = EpochWorker.now()
-        do throws(PipelineError) {
-            while try step() {}
-        } catch {
-            if case .stopped = error { return }
+        while let owner {
+            // Whoever drops the pipeline meanwhile leaves its `deinit` to the end of this step.
+            let goesOn = withExtendedLifetime(owner) { takeStep() }
+            if !goesOn { return }
+        }
+    }
+
+    private func takeStep() -> Bool {
+        do throws(PipelineError) { return try step() } catch {
+            if case .stopped = error { return false }
             if case .ended = error {} else { pipeline.pauseGuest() }
             pipeline.fail(error)
+            return false
         }
     }
 

@@ -14,7 +14,7 @@ struct PendingInterruptTests {
     ///
     /// A guest that lost
     /// the timer's interrupt would sleep for good: nothing else wakes an idle one.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func interruptsOfAParkedProcessorAreKept() throws {
         let scratch = try ScratchDirectory()
         let console = GuestConsole()
