@@ -86,6 +86,10 @@ extension WriterCore {
             if number == lastNumber || CheckpointReference(stream: record.stream, number: number) == parent {
                 throw .checkpointProtected(stream: record.name, number: number, reason: "the stream goes on from it")
             }
+            // Whatever is forced: pages of it may be read until the writer ends.
+            if kept.contains(number) {
+                throw .checkpointProtected(stream: record.name, number: number, reason: "a running machine still reads from it")
+            }
             if !entry.name.isEmpty, !force {
                 throw .checkpointProtected(stream: record.name, number: number, reason: "it is named \(entry.name)")
             }
