@@ -94,7 +94,10 @@ let package = Package(
             name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux", logging], swiftSettings: strict),
         .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
         .testTarget(
-            name: "CommandTests", dependencies: ["aurora", "Functions", "AgentClient", "AgentProtocol", "Linux", "CLinux"],
+            name: "CommandTests",
+            dependencies: [
+                "aurora", "Functions", "Groups", "Snapshot", "Store", "AuroraVMM", "AgentClient", "AgentProtocol", "Linux", "CLinux",
+            ],
             swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]

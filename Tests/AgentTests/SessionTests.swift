@@ -218,7 +218,12 @@ import Testing
         let (status, output, _) = try ExecRelay.collect(session, input: [UInt8]("hello\n".utf8))
         #expect(status == ExitStatus(.code, 5))
         #expect(output == [UInt8]("got hello\n".utf8))
-        #expect(throws: AgentError.self) { try agent.client().attach(session: number) }
+        // A host that goes on from a checkpoint taken now asks again.
+        for _ in 0..<2 {
+            let again = try ExecRelay.collect(agent.client().attach(session: number))
+            #expect(again.status == ExitStatus(.code, 5) && again.output.isEmpty)
+        }
+        #expect(throws: AgentError.self) { try agent.client().attach(session: number + 1) }
     }
 
     @Test func outputThatWasOnItsWayIsSentAgain() throws {

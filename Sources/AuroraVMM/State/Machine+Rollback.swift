@@ -17,10 +17,7 @@ extension Machine {
     ///   then the machine can only be stopped, and ends when it is resumed.
     public func load(_ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource) throws(MachineError) {
         guard isPaused, end == nil else { throw .configuration("only a paused machine can be rolled back; pause it first") }
-        try state.checkMemory()
-        let target = StateTarget(
-            mode: mode, virtualMachine: virtualMachine, cpu: runner.cpu, platform: platform, memory: memory, devices: devices)
-        try target.check(state)
+        let target = try target(for: state)
         do throws(MachineError) {
             do throws(PageSourceError) { try memory.replace(pages, from: source) } catch { throw .state("\(error)") }
             try shadowPages.drop()
@@ -29,6 +26,19 @@ extension Machine {
             runner.condemn("The rollback failed: \(error)")
             throw error
         }
+    }
+
+    /// Refuses a state that this machine cannot be put back to, as `load` would, while it runs on.
+    ///
+    /// - Throws: `MachineError.state` with the reason: another processor, mode or memory.
+    public func check(_ state: MachineState) throws(MachineError) { _ = try target(for: state) }
+
+    private func target(for state: MachineState) throws(MachineError) -> StateTarget {
+        try state.checkMemory()
+        let target = StateTarget(
+            mode: mode, virtualMachine: virtualMachine, cpu: runner.cpu, platform: platform, memory: memory, devices: devices)
+        try target.check(state)
+        return target
     }
 }
 

@@ -33,6 +33,8 @@ final class Session {
 
     /// Tells the client and begins to relay.
     func begin(_ agent: Agent) {
+        // The kernel gives numbers again: an ended session of this one's is not asked for any more.
+        agent.sessions.removeAll { $0.processNumber == processNumber }
         agent.sessions.append(self)
         input?.session = self
         for output in outputs { output.session = self }
@@ -158,13 +160,16 @@ final class Session {
     func isDrainOverdue(_ now: Int64) -> Bool { now >= drainDeadline && canRelay }
 
     /// Reports the end and forgets the session.
+    ///
+    /// One that survives its connection stays: a checkpoint may be taken before the host does what follows from the end, and who
+    /// goes on from it asks again.
     func finish(_ agent: Agent) {
         guard let status, let connection else { return }
         drainDeadline = Int64.max
         self.connection = nil
         connection.session = nil
         closeStreams(agent)
-        agent.remove(self)
+        if !survivesDisconnect { agent.remove(self) }
         connection.send(.exited, request: request, status.encoded, agent)
     }
 

@@ -22,7 +22,7 @@ extension GroupMachineOfStore: GroupPersistence {
         applyPeriod(state.withLock { $0.pipeline })
     }
 
-    private func applyPeriod(_ pipeline: EpochPipeline?) {
+    func applyPeriod(_ pipeline: EpochPipeline?) {
         guard let pipeline else { return }
         let (period, hasBegun) = state.withLock { ($0.period, $0.hasBegun) }
         if let microseconds = period.microseconds { pipeline.setPeriod(.fixed(nanoseconds: Int64(microseconds) * 1000)) }
@@ -148,9 +148,13 @@ extension GroupMachineOfStore: GroupPersistence {
             .nameTaken, "The group has a checkpoint \(name) already (number \(found.number))", remedy: "Choose another name.")
     }
 
-    private func take(_ pipeline: EpochPipeline, _ name: String?) throws -> CheckpointReceipt {
+    /// What is asked for must be in the store where there is one, not only in a backend that has a whole checkpoint sooner.
+    func take(_ pipeline: EpochPipeline, _ name: String?) throws -> CheckpointReceipt {
+        let backend = state.withLock { $0.history } == nil ? nil : StoreBackend.name
         let result = Waiting.result { () async -> Result<EpochNumber, PipelineError> in
-            do throws(PipelineError) { return .success(try await pipeline.requestCheckpoint(name: name)) } catch { return .failure(error) }
+            do throws(PipelineError) { return .success(try await pipeline.requestCheckpoint(name: name, on: backend)) } catch {
+                return .failure(error)
+            }
         }
         switch result {
         case .success(let number):

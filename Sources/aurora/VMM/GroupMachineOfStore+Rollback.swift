@@ -20,8 +20,14 @@ extension GroupMachineOfStore {
             let reader = try history.access.reader(address)
             let envelope = try history.access.envelope(reader)
             let saved = try MachineState(encoded: Array(envelope.machine))
+            try machine.check(saved)
+            if let failure = pipeline.backends.lazy.compactMap(\.failure).first {
+                throw GroupError(
+                    .host, "\(failure)", remedy: "When the cause is removed: aurora detach, then aurora attach, and roll back then.")
+            }
             pipeline.setCheckpointsPaused(true)
             pipeline.pauseGuest()
+            try closeHistory(pipeline)
             pipeline.stop()
             do {
                 try replace(reader, saved, history)
@@ -43,6 +49,16 @@ extension GroupMachineOfStore {
             if former != nil { try attachMemory(fresh) }
             machine.resume()
             return envelope.context
+        }
+    }
+
+    /// A last checkpoint in the store, so that what differs from the target is known: also for a backend that was attached a moment
+    /// ago and has no whole checkpoint yet, and for pages that were on their way.
+    private func closeHistory(_ pipeline: EpochPipeline) throws {
+        do { _ = try take(pipeline, nil) } catch {
+            pipeline.resumeGuest()
+            applyPeriod(pipeline)
+            throw error
         }
     }
 

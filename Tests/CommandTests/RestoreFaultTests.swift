@@ -1,0 +1,144 @@
+import AuroraVMM
+import CLinux
+import Foundation
+import Groups
+import Linux
+import Snapshot
+import Testing
+
+@testable import Store
+
+/// Restores of what is damaged, foreign or too large, by the real command on real checkpoints.
+@Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(10)))
+struct RestoreFaultTests {
+    let aurora: Command
+
+    init() throws { aurora = try Command() }
+
+    /// A program that keeps memory it does not touch: a file in memory, every page of it told by its number.
+    private static let keeper = [
+        "sh", "-c",
+        "seq -f 'AURORA-KEPT-PAGE %08.0f' 1 200000 > /dev/shm/kept; sha256sum < /dev/shm/kept; while :; do sleep 0.1; done",
+    ]
+
+    private func start(_ name: String, _ options: [String] = []) throws -> String {
+        #expect(try aurora.run(["persist", "-d", "--name", name] + options + ["--"] + Self.keeper).output == "\(name)\n")
+        try aurora.waitFor("its sum") { try !aurora.run("logs", name).output.isEmpty }
+        return try aurora.run("logs", name).output
+    }
+
+    /// Pages that a restored machine has not touched are there after its history was thinned and the store collected.
+    @Test func untouchedPagesOutliveThinningAndCollection() throws {
+        let sum = try start("u", ["--period", "5ms", "--history", "4"])
+        #expect(try aurora.run("checkpoint", "u").code == 0)
+        try aurora.killVMM("u")
+        #expect(try aurora.run("restore", "u").code == 0)
+        let origin = try #require(try aurora.openStore().history("group/u").last?.number)
+        for _ in 0..<3 {
+            try aurora.waitFor("thinning") { try aurora.openStore().history("group/u").contains { $0.number > origin + 150 } }
+            let collected = try aurora.run("gc")
+            #expect(collected.code == 0, "\(collected.error)")
+        }
+        let kept = try aurora.openStore().history("group/u").count
+        #expect(kept < 120, "\(kept) checkpoints were not thinned")
+        #expect(try aurora.run("exec", "u", "--", "sh", "-c", "sha256sum < /dev/shm/kept").output == sum)
+        #expect(try aurora.run("store", "scrub").code == 0)
+    }
+
+    /// States of other versions and of other processors are refused with the reason, and harm nothing.
+    @Test func foreignStatesAreRefused() throws {
+        let sum = try start("f", ["--period", "off"])
+        #expect(try aurora.run("checkpoint", "f", "good").code == 0)
+        try aurora.killVMM("f")
+        let store = try aurora.openStore()
+        let good = try store.checkpoint(stream: "group/f", .name("good")).state()
+        let envelope = try CheckpointEnvelope(good, of: "it")
+        let description = Array(good[16..<(good.count - envelope.machine.count)])
+        func machine(_ edit: (inout MachineState) -> Void) throws -> [UInt8] {
+            var state = try MachineState(encoded: Array(envelope.machine))
+            edit(&state)
+            return CheckpointEnvelope.encode(context: description, machine: try state.encoded())
+        }
+        func patched(_ offset: Int, _ value: UInt8, in bytes: [UInt8]) -> [UInt8] {
+            var bytes = bytes
+            bytes[offset] = value
+            return bytes
+        }
+        func framed(_ edit: ([UInt8]) -> [UInt8]) -> [UInt8] {
+            CheckpointEnvelope.encode(context: description, machine: edit(Array(envelope.machine)))
+        }
+        func described(_ old: String, _ new: String) -> [UInt8] {
+            let text = String(decoding: description, as: UTF8.self)
+            #expect(text.contains(old), "\(text)")
+            return CheckpointEnvelope.encode(context: Array(text.replacing(old, with: new).utf8), machine: envelope.machine)
+        }
+        let cases: [(name: String, state: [UInt8], messages: [String])] = [
+            ("newer-envelope", patched(8, 2, in: good), ["has state format 2, this program knows 1", "Use a newer version of aurora"]),
+            ("older-envelope", patched(8, 0, in: good), ["has state format 0, this program knows 1", "Use the version that made it"]),
+            ("no-envelope", patched(0, 0x61, in: good), ["is not a checkpoint of a group"]),
+            ("huge-description", patched(15, 0x7f, in: good), ["damaged: its description would have"]),
+            ("newer-description", described("\n  \"version\" : 1", "\n  \"version\" : 9"), ["version 9"]),
+            ("newer-machine", framed { patched(8, 2, in: $0) }, ["was written in format 2, this program reads format 1"]),
+            ("older-machine", framed { patched(8, 0, in: $0) }, ["was written in format 0, this program reads format 1"]),
+            ("cut-machine", framed { Array($0.dropLast(1000)) }, ["truncated"]),
+            ("no-machine", framed { _ in [] }, ["does not begin like the state of a machine"]),
+            // No processor has it: moreA, eax of leaf 7, subleaf 1.
+            ("processor", try machine { $0.features.words[5] |= 1 << 31 }, ["CPUID 0x7.1 eax bit 31"]),
+            ("huge-memory", try machine { $0.memory[0].count = 1 << 45 }, ["memory"]),
+        ]
+        for (name, state, messages) in cases {
+            let number = try aurora.addCheckpoint("f", name: name) { _ in state }
+            for arguments in [["restore", "f"], ["restore", "f", "--at", "\(number)"], ["restore", "f", "--at", name, "--as", "g"]] {
+                let result = try aurora.run(arguments)
+                #expect(result.code == 125, "\(name): \(result.output)\(result.error)")
+                for message in messages { #expect(result.error.contains(message), "\(name): \(result.error)") }
+                #expect(result.error.hasPrefix("error: "), "\(name): \(result.error)")
+            }
+            #expect(try !aurora.run("ps", "-aq").output.contains("g"), "\(name) left a group behind")
+        }
+        // The checkpoint before them is as good as ever.
+        let result = try aurora.run("restore", "f", "--at", "good")
+        #expect(result.code == 0, "\(result.error)")
+        #expect(try aurora.run("exec", "f", "--", "sh", "-c", "sha256sum < /dev/shm/kept").output == sum)
+        // Nor does a rollback to one of them change the running group.
+        for (name, _, messages) in cases where name != "huge-memory" {
+            let result = try aurora.run("rollback", "f", "--to", name)
+            #expect(result.code == 1, "\(name): \(result.error)")
+            for message in messages { #expect(result.error.contains(message), "\(name): \(result.error)") }
+            #expect(try aurora.run("exec", "f", "--", "sh", "-c", "sha256sum < /dev/shm/kept").output == sum, "\(name)")
+        }
+    }
+
+    /// A store of another format is refused by every command, naming both versions.
+    @Test func foreignStoresAreRefused() throws {
+        _ = try start("s", ["--period", "off"])
+        #expect(try aurora.run("checkpoint", "s").code == 0)
+        try aurora.killVMM("s")
+        for version in [0, 2] as [UInt16] {
+            try rewriteSuperblocks { $0.replaceSubrange(8..<10, with: [UInt8(version), 0]) }
+            for arguments in [["restore", "s"], ["history", "s"], ["gc"], ["store", "stat"], ["persist", "--", "true"]] {
+                let result = try aurora.run(arguments)
+                #expect(result.code != 0, "\(arguments)")
+                #expect(result.error.contains("its version is \(version), this program reads 1"), "\(arguments): \(result.error)")
+            }
+            try rewriteSuperblocks { $0.replaceSubrange(8..<10, with: [1, 0]) }
+        }
+        #expect(try aurora.run("restore", "s").code == 0)
+    }
+
+    /// Changes both copies of the superblock, and makes their checksums right.
+    private func rewriteSuperblocks(_ edit: (inout [UInt8]) -> Void) throws {
+        let file = try #require(FileHandle(forUpdatingAtPath: aurora.storePath))
+        for place in StoreLayout.superblockOffsets {
+            try file.seek(toOffset: place)
+            var bytes = [UInt8](try #require(try file.read(upToCount: StoreFormat.sectorBytes)))
+            edit(&bytes)
+            var writer = ByteWriter()
+            for byte in bytes[..<(StoreFormat.sectorBytes - 16)] { writer.put(byte) }
+            let sealed = Sector.seal(writer, seed: Sector.seed(.superblock, StoreIdentity(low: 0, high: 0), at: place))
+            try file.seek(toOffset: place)
+            try file.write(contentsOf: Data(sealed))
+        }
+        try file.close()
+    }
+}
