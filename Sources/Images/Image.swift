@@ -50,6 +50,15 @@ public struct ImageSource: Codable, Hashable, Sendable {
     public var created: String?
     /// What was left out, in words.
     public var notes: [String] = []
+
+    /// Describes where an image came from.
+    public init(kind: String, reference: String, digest: String, layers: [String] = [], created: String? = nil) {
+        self.kind = kind
+        self.reference = reference
+        self.digest = digest
+        self.layers = layers
+        self.created = created
+    }
 }
 
 /// An image that has been built and checked.

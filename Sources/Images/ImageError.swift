@@ -18,8 +18,8 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
     case noKernel
     /// A cached kernel or image whose files do not agree; `remedy` is a command.
     case corrupt(what: String, path: String, reason: String, remedy: String)
-    /// An image that groups still use.
-    case inUse(name: String, groups: [String])
+    /// An image that groups or functions still use.
+    case inUse(name: String, users: [String])
     /// An image that another process is building at this moment.
     case beingBuilt(String)
     /// A recipe gave up; `message` is what it said last.
@@ -58,9 +58,9 @@ public enum ImageError: Error, Sendable, CustomStringConvertible {
                 + "or `aurora image import` makes it"
         case .noKernel: "No kernel has been prepared: run `aurora image prepare`"
         case .corrupt(let what, let path, let reason, let remedy): "Cannot use \(what) in \(path): \(reason). Run `\(remedy)`"
-        case .inUse(let name, let groups):
-            "Cannot remove image \(name): used by \(groups.count == 1 ? "group" : "groups") \(groups.joined(separator: ", ")); "
-                + "remove them first (`aurora rm`) or give --force"
+        case .inUse(let name, let users):
+            "Cannot remove image \(name): used by \(users.joined(separator: ", ")); "
+                + "remove them first (`aurora rm`, `aurora fn rm`) or give --force"
         case .beingBuilt(let name): "Cannot remove image \(name): it is being built at this moment; try again when the build has ended"
         case .recipeFailed(let what, let message, let log): "Cannot build \(what): \(message). The whole story is in \(log)"
         case .diskFull(let what, let path): "Cannot build \(what): no space left on the disk of \(path). Nothing half-made was left there"

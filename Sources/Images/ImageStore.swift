@@ -156,8 +156,8 @@ public struct ImageStore: Sendable {
     /// - Throws: `ImageError.notFound`, `.inUse`, `.beingBuilt` or `.system`.
     public func remove(_ name: ImageName, force: Bool = false) throws(ImageError) {
         guard Files.exists(path(name)) else { throw .notFound(name.description) }
-        let groups = force ? [] : try groupsUsing(name)
-        guard groups.isEmpty else { throw .inUse(name: name.description, groups: groups) }
+        let users = force ? [] : try users(of: name)
+        guard users.isEmpty else { throw .inUse(name: name.description, users: users) }
         let lockPath = BuildArea.lockPath(name: name.description, parent: directory)
         guard let held = try BuildLock.acquire(lockPath, onWait: { false }) else { throw .beingBuilt(name.description) }
         defer { withExtendedLifetime(held) {} }
@@ -170,6 +170,28 @@ public struct ImageStore: Sendable {
 
     private struct GroupConfiguration: Decodable {
         let image: String?
+    }
+
+    /// The part of a function's record that names images: the one that was asked for, and the one it was made from.
+    private struct FunctionRecord: Decodable {
+        struct Part: Decodable { let image: String? }
+        let settings: Part?
+        let deployed: Part?
+    }
+
+    /// The groups (by name, clones among them) and functions ("function NAME") that name an image.
+    ///
+    /// - Throws: `ImageError.system` when a directory cannot be read.
+    public func users(of name: ImageName) throws(ImageError) -> [String] {
+        let functions = try Files.names(in: "\(dataPath)/functions").filter { function in
+            let path = "\(dataPath)/functions/\(function)/function.json"
+            guard Manifest.isFileName(function), Files.exists(path) else { return false }
+            guard let bytes = try? Files.read(path, lengthMax: Manifest.lengthMax),
+                let record = try? JSONDecoder().decode(FunctionRecord.self, from: Data(bytes))
+            else { return true }
+            return [record.settings?.image, record.deployed?.image].contains(name.description)
+        }
+        return try groupsUsing(name) + functions.map { "function \($0)" }
     }
 
     /// The groups that name an image; one whose configuration cannot be read may use any, so it counts.

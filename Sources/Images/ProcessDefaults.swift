@@ -47,7 +47,7 @@ public struct ProcessDefaults: Codable, Hashable, Sendable {
     }
 
     /// Nothing but what Aurora does by itself.
-    init() {}
+    public init() {}
 
     /// Checks what an image's configuration says: no zero bytes, bounded lists, an absolute working directory.
     init(_ foreign: Foreign) throws(ImportRefusal) {

@@ -9,7 +9,8 @@ struct ImageCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "image", abstract: "Build, import, list and remove images: the root file systems groups start from.",
         subcommands: [
-            ImageBuildCommand.self, ImageImportCommand.self, ImageListCommand.self, ImageRemoveCommand.self, ImageInspectCommand.self,
+            ImageBuildCommand.self, ImageImportCommand.self, ImageCommitCommand.self, ImageListCommand.self, ImageRemoveCommand.self,
+            ImageInspectCommand.self,
             ImagePrepareCommand.self,
         ])
 

@@ -29,7 +29,7 @@ struct ImageListCommand: ParsableCommand {
     }
 
     private func printTable(_ entries: [ImageStore.Entry]) {
-        let header = ["NAME", "PACKAGES", "SIZE", "ON DISK", "CREATED"]
+        let header = ["NAME", "SOURCE", "PACKAGES", "SIZE", "ON DISK", "CREATED", "DIGEST", "USED BY"]
         let rows = [header] + entries.map { row($0) }
         let widths = header.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {
@@ -38,14 +38,21 @@ struct ImageListCommand: ParsableCommand {
         }
     }
 
+    /// The first users and how many more there are.
+    private func users(_ name: ImageName) -> String {
+        let users = (try? ImageCommand.images.users(of: name)) ?? []
+        return users.prefix(3).joined(separator: ", ") + (users.count > 3 ? " and \(users.count - 3) more" : "")
+    }
+
     private func row(_ entry: ImageStore.Entry) -> [String] {
         switch entry.image {
         case .success(let image):
             [
-                image.name.description, "\(image.manifest.packages.count)", ImageCommand.readable(image.manifest.rootSize),
-                ImageCommand.readable(image.diskBytes), image.manifest.createdAt,
+                image.name.description, image.manifest.source?.kind ?? "packages", "\(image.manifest.packages.count)",
+                ImageCommand.readable(image.manifest.rootSize), ImageCommand.readable(image.diskBytes), image.manifest.createdAt,
+                String(image.manifest.rootSHA256.prefix(12)), users(entry.name),
             ]
-        case .failure: [entry.name.description, "damaged: see `aurora image inspect \(entry.name)`", "", "", ""]
+        case .failure: [entry.name.description, "damaged: see `aurora image inspect \(entry.name)`", "", "", "", "", "", ""]
         }
     }
 }

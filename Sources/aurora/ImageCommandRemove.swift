@@ -1,20 +1,27 @@
 import ArgumentParser
+import Groups
 import Images
 import Linux
 
 /// `aurora image rm`.
 struct ImageRemoveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "rm", abstract: "Remove images that no group uses.", aliases: ["remove"])
+        commandName: "rm", abstract: "Remove images that no group or function uses, and their copies in the store.", aliases: ["remove"])
 
     @Argument(help: ArgumentHelp("The images' names.", valueName: "name"), transform: { try ImageName($0) })
     var names: [ImageName]
 
-    @Flag(name: [.short, .long], help: "Remove images that groups use, too; groups that run keep theirs until they end.")
+    @Flag(name: [.short, .long], help: "Remove images in use, too; what runs keeps its own until it ends.")
     var force = false
 
     func validate() throws {
         guard !names.isEmpty else { throw ValidationError("Name at least one image; `aurora image ls` shows what there is.") }
+    }
+
+    /// The copy in the store; what groups have of it stays theirs.
+    private static func removeStream(_ name: ImageName) throws {
+        guard let access = try StoreAccess.openIfPresent(CommandContext.data.storePath) else { return }
+        try access.removeStream(GroupDirectory.streamName(image: name.description))
     }
 
     /// All that can be removed are removed; the first failure decides the exit status, all are told.
@@ -23,6 +30,7 @@ struct ImageRemoveCommand: ParsableCommand {
         for name in names {
             do {
                 try ImageCommand.images.remove(name, force: force)
+                try Self.removeStream(name)
                 print(name)
             } catch {
                 Terminal.writeError("Error: \(error)\n")
