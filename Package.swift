@@ -91,7 +91,10 @@ let package = Package(
             name: "StoreTests", dependencies: ["Store", "StoreSimulation", "StoreExercise", "Linux", "CLinux", "CStore"],
             swiftSettings: strict),
         .testTarget(
-            name: "FunctionsTests", dependencies: ["Functions", "AgentProtocol", "Linux", "CLinux", logging], swiftSettings: strict),
+            name: "FunctionsTests",
+            dependencies: [
+                "Functions", "AgentProtocol", "Linux", "CLinux", logging, .product(name: "NIOPosix", package: "swift-nio"),
+            ], swiftSettings: strict),
         .testTarget(name: "CampaignTests", dependencies: ["aurora"], swiftSettings: strict),
         .testTarget(
             name: "CommandTests",
@@ -105,7 +108,7 @@ let package = Package(
 
 // Fuzzers exist only with AURORA_FUZZ=1 (scripts/fuzz): the code they drive is built with their instrumentation.
 if Context.environment["AURORA_FUZZ"] != nil {
-    let instrumented = ["Linux", "AuroraVMM", "Store", "Images", "AgentProtocol", "GuestAgentCore"]
+    let instrumented = ["Linux", "AuroraVMM", "Store", "Images", "AgentProtocol", "GuestAgentCore", "Functions"]
     for target in package.targets where instrumented.contains(target.name) {
         target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
     }
@@ -115,6 +118,7 @@ if Context.environment["AURORA_FUZZ"] != nil {
         ("FuzzFiles", ["Images", "AuroraVMM", "CLinux"]),
         ("FuzzAgent", ["AgentProtocol", "GuestAgentCore", "CLinux"]),
         ("FuzzStore", ["Store", "CLinux"]),
+        ("FuzzGateway", ["Functions", "CLinux"]),
     ]
     for (name, drives) in fuzzers {
         package.targets.append(

@@ -20,6 +20,7 @@ struct Aurora: ParsableCommand {
                     PersistCommand.self, CheckpointCommand.self, HistoryCommand.self, RestoreCommand.self, RollbackCommand.self,
                     CloneCommand.self, DetachCommand.self, TopCommand.self,
                 ]),
+            CommandGroup(name: "Functions:", subcommands: [ServeCommand.self, FnCommand.self]),
             CommandGroup(name: "Images and the store:", subcommands: [ImageCommand.self, StoreCommand.self, GcCommand.self]),
             CommandGroup(
                 name: "Host:",

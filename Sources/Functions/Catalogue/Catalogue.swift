@@ -18,7 +18,7 @@ public final class Catalogue: Sendable {
     /// Directories that are damaged and left alone: their names, and what is wrong.
     public let damaged: [String: String]
 
-    private let lock: SharedDescriptor
+    private let lock: Mutex<SharedDescriptor?>
     private let records: Mutex<[String: FunctionRecord]>
 
     /// Opens the catalogue, made if need be, for this process alone.
@@ -48,10 +48,13 @@ public final class Catalogue: Sendable {
         } catch {
             throw error.errno == .wouldBlock ? .inUse(path) : .host("\(error)")
         }
-        lock = file
+        lock = Mutex(file)
         self.damaged = damaged
         records = Mutex(found)
     }
+
+    /// Lets another process have the catalogue; nothing may be changed afterwards.
+    public func close() { lock.withLock { $0 = nil } }
 
     /// A function; nil when there is none.
     public subscript(name: String) -> FunctionRecord? { records.withLock { $0[name] } }

@@ -20,6 +20,7 @@ public final class Gateway: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let listener: ListenerSlot
     private let upkeep: TaskSlot
+    private let eventThread: NIOThreadPool
 
     /// The port listened on.
     public var port: Int { listener.value?.port ?? 0 }
@@ -65,6 +66,7 @@ public final class Gateway: Sendable {
         group = MultiThreadedEventLoopGroup(numberOfThreads: min(4, System.coreCount))
         listener = ListenerSlot()
         upkeep = TaskSlot()
+        eventThread = logThread
         deployments = Deployments(
             catalogue: catalogue, builder: builder, buildsMax: configuration.buildsMax, files: files, logger: logger
         ) { record, log in
@@ -112,6 +114,10 @@ public final class Gateway: Sendable {
         let isDrained = await listener.value?.close() ?? true
         await invoker.drain()
         try? await group.shutdownGracefully()
+        // What waits to be written is written first; what comes later is written by who brings it.
+        try? await files.pool.shutdownGracefully()
+        try? await eventThread.shutdownGracefully()
+        catalogue.close()
         logger.info("gateway ended", metadata: ["drained": "\(isDrained)"])
         return isDrained
     }

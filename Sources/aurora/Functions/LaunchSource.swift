@@ -50,8 +50,8 @@ struct FunctionLaunches: LaunchProvider {
     func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch {
         do {
             let source = try LaunchSource(try StoreAccess.openOnce(storePath), CommandContext.data)
-            let runtime = "runtime/\(function.image)-\(function.memoryBytes >> 20)"
-            let images = try source.images(runtime: runtime, function: "function/\(function.name)")
+            let runtime = function.runtimeStreamName
+            let images = try source.images(runtime: runtime, function: function.streamName)
             return FunctionLaunch(runtime: images.runtime.manifest.digest, digest: images.function.manifest.digest)
         } catch { throw .restore("\(error)") }
     }

@@ -1,0 +1,101 @@
+import ArgumentParser
+import FoundationEssentials
+import Functions
+import Groups
+import Linux
+
+/// `aurora fn`: functions of a running gateway.
+struct FnCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "fn", abstract: "Deploy, invoke and look at functions of a running gateway (aurora serve).",
+        subcommands: [
+            FnDeployCommand.self, FnInvokeCommand.self, FnListCommand.self, FnLogsCommand.self, FnStatCommand.self, FnEventsCommand.self,
+            FnRemoveCommand.self,
+        ])
+}
+
+/// Which gateway a command speaks to.
+struct GatewayOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The gateway; also $AURORA_ENDPOINT. Default: http://127.0.0.1:9000.", valueName: "url"))
+    var endpoint: String?
+
+    @Option(help: ArgumentHelp("A file with the gateway's token; also $AURORA_TOKEN_FILE.", valueName: "file"))
+    var tokenFile: String?
+
+    private var environment: [String: String] { ProcessInfo.processInfo.environment }
+
+    /// A client of the gateway.
+    var client: GatewayClient {
+        get throws {
+            let path = tokenFile ?? environment["AURORA_TOKEN_FILE"]
+            return try GatewayClient(
+                endpoint: endpoint ?? environment["AURORA_ENDPOINT"] ?? "http://127.0.0.1:9000",
+                token: try path.map { try TokenFile.read($0) })
+        }
+    }
+
+    /// Sends a request; an answer that is an error becomes one.
+    func send(
+        _ method: String, _ path: String, headers: [(String, String)] = [], body: [UInt8] = [], seconds: Int = 60
+    ) throws -> GatewayClient.Answer {
+        let answer = try client.send(method, path, headers: headers, body: body, seconds: seconds)
+        guard answer.status < 300 else { throw GatewayRefusal(answer) }
+        return answer
+    }
+
+    /// The report on all functions.
+    func status() throws -> StatusReport {
+        try JSONDecoder().decode(StatusReport.self, from: Data(try send("GET", "/aurora/status").body))
+    }
+
+    /// The report on one function.
+    func status(of name: String) throws -> StatusReport.Function {
+        guard let function = try status().functions.first(where: { $0.name == name }) else {
+            throw GroupError(.notFound, "There is no function named \(name)", remedy: "List the functions with: aurora fn ls")
+        }
+        return function
+    }
+
+    /// The path of a function's resource.
+    static func path(_ name: String, _ rest: String = "") throws -> String {
+        guard FunctionName.isValid(name) else {
+            throw GroupError(
+                .invalidValue, "\(name.prefix(80)) is not a name of a function", remedy: "Use letters, digits, - and _, at most 64.")
+        }
+        return "/2015-03-31/functions/\(name)\(rest)"
+    }
+}
+
+/// A gateway's refusal, in its words.
+struct GatewayRefusal: Error, CustomStringConvertible {
+    let status: Int
+    let type: String
+    let message: String
+
+    init(_ answer: GatewayClient.Answer) {
+        struct Body: Decodable { let Message: String? }
+        status = answer.status
+        type = answer.headers["x-amzn-errortype"] ?? "status \(answer.status)"
+        let body = try? JSONDecoder().decode(Body.self, from: Data(answer.body))
+        message = body?.Message ?? String(decoding: answer.body.prefix(500), as: UTF8.self)
+    }
+
+    var description: String { "\(message) (\(type))" }
+}
+
+/// A file that holds a token.
+enum TokenFile {
+    static let bytesMin = 16
+
+    /// The token: the file's first line.
+    static func read(_ path: String) throws -> String {
+        guard let text = SmallFile.text(path) else { throw GroupError(.host, "Cannot read the token file \(path)") }
+        let token = String(text.prefix { !$0.isNewline })
+        guard token.utf8.count >= bytesMin, token.utf8.allSatisfy({ (33...126).contains($0) }) else {
+            throw GroupError(
+                .invalidValue, "The token in \(path) is too short, or has characters that no header may have",
+                remedy: "Make one with: head -c 24 /dev/urandom | base64 > \(path)")
+        }
+        return token
+    }
+}

@@ -1,0 +1,152 @@
+import ArgumentParser
+import CLinux
+import FoundationEssentials
+import Functions
+import Groups
+import Linux
+
+/// `aurora fn deploy`.
+struct FnDeployCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "deploy", abstract: "Create a function from a directory or ZIP archive, or change it; waits until it can be invoked.")
+
+    @OptionGroup var gateway: GatewayOptions
+    @Argument(help: "The function's name.") var name: String
+    @Argument(help: ArgumentHelp("The code: a directory or a ZIP archive.", valueName: "dir|zip")) var code: String
+    @Option(help: "python3, or provided (the program `bootstrap` of the code).") var runtime = "python3"
+    @Option(help: "What is called: module.function.") var handler = ""
+    @Option(help: ArgumentHelp("Memory of an instance.", valueName: "size")) var memory = "128M"
+    @Option(help: ArgumentHelp("The longest a request may take.", valueName: "seconds")) var timeout = 3
+    @Option(help: ArgumentHelp("Set a variable of the function's environment; repeatable.", valueName: "name=value")) var env: [String] = []
+    @Option(help: "The image to use instead of the runtime's.") var image = ""
+    @Option(help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
+    @Flag(help: "Take the snapshot at the first invocation/next, without the runtime's hooks.") var noSnapStart = false
+    @Flag(name: [.short, .long], help: "Print nothing but errors.") var quiet = false
+    /// A build with a new runtime image takes minutes.
+    private static let buildSecondsMax = 1800
+
+    /// Create and update, in Lambda's form.
+    private struct Order: Encodable {
+        struct Code: Encodable { let ZipFile: String }
+        struct Variables: Encodable { let Variables: [String: String] }
+        struct SnapStart: Encodable { let ApplyOn: String }
+        var FunctionName: String?
+        var Runtime: String?
+        var Handler: String?
+        var Role: String?
+        var Code: Code?
+        var ZipFile: String?
+        var MemorySize: Int?
+        var Timeout: Int?
+        var Environment: Variables?
+        var SnapStart: SnapStart?
+        var AuroraImage: String?
+    }
+
+    func validate() throws {
+        if runtime.hasPrefix("python3"), handler.isEmpty { throw ValidationError("The runtime \(runtime) needs --handler module.function") }
+    }
+
+    func run() throws {
+        let path = try GatewayOptions.path(name)
+        let zip = Data(try FnArchive.read(code)).base64EncodedString()
+        let settings = try settings()
+        if try gateway.client.send("GET", path).status == 404 {
+            var order = settings
+            order.FunctionName = name
+            order.Role = "arn:aws:iam::000000000000:role/aurora"
+            order.Code = Order.Code(ZipFile: zip)
+            _ = try gateway.send("POST", "/2015-03-31/functions", body: Array(try JSONEncoder().encode(order)), seconds: 300)
+        } else {
+            _ = try gateway.send("PUT", "\(path)/configuration", body: Array(try JSONEncoder().encode(settings)))
+            try wait()
+            let order = Order(ZipFile: zip)
+            _ = try gateway.send("PUT", "\(path)/code", body: Array(try JSONEncoder().encode(order)), seconds: 300)
+        }
+        let function = try wait()
+        if let concurrency {
+            let body = #"{"ReservedConcurrentExecutions":\#(concurrency)}"#
+            _ = try gateway.send("PUT", "/2017-10-31/functions/\(name)/concurrency", body: Array(body.utf8))
+        }
+        if !quiet {
+            let store = function.storeBytes.map { ", \(MemorySize.format($0)) in the store" } ?? ""
+            print("\(name): \(function.state)\(store)")
+        }
+    }
+
+    private func settings() throws -> Order {
+        var variables: [String: String] = [:]
+        for text in env {
+            guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
+                throw ValidationError("--env \(text.prefix(40)) is not NAME=VALUE")
+            }
+            variables[String(text[..<equals])] = String(text[text.index(after: equals)...])
+        }
+        let bytes = try MemorySize.parse(memory)
+        return Order(
+            Runtime: runtime, Handler: handler, MemorySize: bytes >> 20, Timeout: timeout, Environment: .init(Variables: variables),
+            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image)
+    }
+
+    @discardableResult
+    private func wait() throws -> StatusReport.Function {
+        var isTold = false
+        for _ in 0..<FnDeployCommand.buildSecondsMax * 10 {
+            let function = try gateway.status(of: name)
+            switch function.updateStatus {
+            case "Successful": return function
+            case "Failed": throw GroupError(.guest, function.reason ?? "The function was not built", remedy: "See: aurora fn logs \(name)")
+            default:
+                if !isTold, !quiet, Terminal.isTerminal(2) { Terminal.writeError("aurora: building \(name)…\n") }
+                isTold = true
+                usleep(100_000)
+            }
+        }
+        throw GroupError(.host, "The function was not built within \(FnDeployCommand.buildSecondsMax) s")
+    }
+}
+
+/// The archive of a function's code.
+enum FnArchive {
+    static let bytesMax = 50 << 20
+
+    /// The bytes of a ZIP archive, or of one made of a directory by `bsdtar`, which comes with the package libarchive-tools.
+    static func read(_ path: String) throws -> [UInt8] {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw GroupError(.notFound, "There is no \(path)") }
+        guard Int32(bitPattern: status.st_mode) & Int32(S_IFMT) == Int32(S_IFDIR) else { return try readAll(path, what: path) }
+        return try pack(path)
+    }
+
+    private static func pack(_ path: String) throws -> [UInt8] {
+        let target = "/tmp/aurora-code-\(getpid())-\(UInt32.random(in: 0 ... .max)).zip"
+        defer { _ = clinux_unlink(target) }
+        var process = pid_t()
+        let words = ["bsdtar", "--format", "zip", "-cf", target, "-C", path, "."]
+        let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        let result = posix_spawnp(&process, "bsdtar", nil, nil, arguments, clinux_environment())
+        guard result == 0 else {
+            throw GroupError(
+                .host, "Cannot run bsdtar to pack \(path)", remedy: "Install the package libarchive-tools, or give a ZIP archive.")
+        }
+        var code: Int32 = 0
+        while waitpid(process, &code, 0) < 0, clinux_errno() == EINTR {}
+        guard code == 0 else { throw GroupError(.host, "bsdtar could not pack \(path)") }
+        return try readAll(target, what: "the archive of \(path)")
+    }
+
+    /// All bytes of a file, or of standard input for descriptor 0.
+    static func readAll(_ path: String, what: String, bytesMax: Int = bytesMax) throws -> [UInt8] {
+        let file = try OwnedDescriptor.open(path, O_RDONLY)
+        let number = file.rawValue
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = try systemCall("read", path) { clinux_read(number, &chunk, chunk.count) }
+            if count == 0 { return bytes }
+            bytes += chunk[..<count]
+            guard bytes.count <= bytesMax else { throw GroupError(.invalidValue, "\(what) has more than \(MemorySize.format(bytesMax))") }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// `aurora serve` and `aurora fn` as a user has them; no machine is started.
+@Suite(.timeLimit(.minutes(2))) struct ServeTests {
+    /// A gateway of its own directories.
+    private final class Server {
+        let command: Command
+        let process: Process
+        let endpoint: String
+
+        init() throws {
+            command = try Command()
+            let (process, _, _, error) = try command.start(["serve", "--listen", "127.0.0.1:0"])
+            self.process = process
+            // Its log says where it listens.
+            var text = ""
+            var port: Int?
+            while port == nil {
+                let data = error.fileHandleForReading.availableData
+                guard !data.isEmpty else { break }
+                text += String(decoding: data, as: UTF8.self)
+                port = text.firstMatch(of: /"address":"127\.0\.0\.1:(\d+)"/).flatMap { Int($0.1) }
+            }
+            endpoint = "http://127.0.0.1:\(try #require(port, "the gateway did not start: \(text)"))"
+            error.fileHandleForReading.readabilityHandler = { _ = $0.availableData }
+        }
+
+        func fn(_ words: String...) throws -> CommandResult { try command.run(["fn"] + words + ["--endpoint", endpoint]) }
+
+        deinit {
+            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+            process.waitUntilExit()
+        }
+    }
+
+    @Test func servesAndEnds() throws {
+        let server = try Server()
+        let list = try server.fn("ls", "--format", "json")
+        #expect(list.code == 0 && list.output == "[\n\n]\n", "\(list.error)")
+        let missing = try server.fn("invoke", "nobody")
+        #expect(missing.code == 1 && missing.error.contains("ResourceNotFoundException"))
+        #expect(try server.fn("rm", "nobody").code == 1)
+        #expect(try server.fn("rm", "--force", "nobody").code == 0)
+        #expect(try server.fn("stat").output.hasPrefix("NAME"))
+        #expect(try server.fn("events").output.hasPrefix("ID"))
+        #expect(try server.fn("logs", "../x").error.contains("is not a name of a function"))
+        let second = try server.command.run("serve", "--listen", "127.0.0.1:0")
+        #expect(second.code == 1 && second.error.contains("in use"))
+        server.process.terminate()
+        server.process.waitUntilExit()
+        #expect(server.process.terminationStatus == 0)
+    }
+
+    @Test func otherHostsNeedAToken() throws {
+        let command = try Command()
+        let refused = try command.run("serve", "--listen", "0.0.0.0:0")
+        #expect(refused.code == 1 && refused.error.contains("--token-file"))
+        let short = "\(command.home)/token"
+        try Data("abc\n".utf8).write(to: URL(filePath: short))
+        #expect(try command.run("serve", "--token-file", short).error.contains("too short"))
+    }
+
+    @Test(arguments: [
+        ["serve", "--listen", "nowhere:x"], ["serve", "--concurrency", "0"], ["serve", "--log-level", "loud"], ["fn", "deploy", "f"],
+        ["fn", "deploy", "f", "dir"],
+    ])
+    func wrongUsageIsTold(_ words: [String]) throws {
+        #expect(try Command().run(words).code == 64)
+    }
+
+    @Test func nobodyThereIsTold() throws {
+        let result = try Command().run("fn", "ls", "--endpoint", "http://127.0.0.1:1")
+        #expect(result.code == 1 && result.error.contains("aurora serve"))
+        #expect(try Command().run("fn", "ls", "--endpoint", "ftp://x").error.contains("is not http://HOST:PORT"))
+    }
+}

@@ -1,0 +1,159 @@
+import Foundation
+import Linux
+import NIOPosix
+import Synchronization
+import Testing
+
+@testable import Functions
+
+/// Asynchronous invocations: kept, delivered, tried again, given up.
+@Suite(.timeLimit(.minutes(1))) struct EventTests {
+    private let event = ["X-Amz-Invocation-Type": "Event"]
+
+    @Test func anEventIsDelivered() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create()
+            let answer = try await fixture.invoke("f", #"{"n":1}"#, headers: event)
+            #expect(answer.status == 202 && answer.body.isEmpty)
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 0) }
+            #expect(fixture.source.requests.map(\.requestIdentifier) == [answer.headers["x-amzn-requestid"]])
+            #expect(fixture.gateway.events.events.isEmpty)
+        }
+    }
+
+    @Test func aFunctionThatFailsIsRunThreeTimes() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create()
+            let answer = try await fixture.invoke("f", #""crash""#, headers: event)
+            try await fixture.eventually { await fixture.gateway.events.counts.dead == 1 }
+            #expect(fixture.source.requests.count == 3)
+            let list = try await fixture.send("GET", "/aurora/events?function=f")
+            let report = try JSONDecoder().decode(EventsReport.self, from: Data(list.body.utf8))
+            let letter = try #require(report.events.first)
+            #expect(letter.identifier == answer.headers["x-amzn-requestid"] && letter.state == "dead" && letter.attempts == 3)
+            #expect(letter.failure?.contains("status 1") == true)
+            #expect(try await fixture.send("DELETE", "/aurora/events/\(letter.identifier)").status == 204)
+            #expect(try await fixture.send("DELETE", "/aurora/events/\(letter.identifier)").status == 404)
+        }
+    }
+
+    @Test func aFullQueueRefuses() async throws {
+        try await GatewayFixture.run({ $0.events.eventsMax = 1 }) { fixture in
+            try await fixture.create()
+            #expect(try await fixture.invoke("f", #""gate""#, headers: event).status == 202)
+            try await fixture.eventually { fixture.source.counts.withLock { $0.atGate.count == 1 } }
+            #expect(try await fixture.invoke("f", "2", headers: event).type == "TooManyRequestsException")
+            fixture.source.openGate()
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 0) }
+        }
+    }
+
+    /// What was acknowledged is delivered by the gateway after the one that was cut off while it delivered.
+    @Test func acknowledgedEventsSurviveTheGateway() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "aurora-events-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let first = try await GatewayFixture(directory: directory) { $0.events.deliveriesMax = 1 }
+        try await first.create()
+        var accepted: Set<String> = []
+        for index in 0..<20 {
+            let answer = try await first.invoke("f", #""gate \#(index)""#, headers: event)
+            #expect(answer.status == 202)
+            accepted.insert(answer.headers["x-amzn-requestid"] ?? "")
+        }
+        try await first.eventually { first.source.counts.withLock { $0.atGate.count == 1 } }
+        await first.gateway.events.stop()
+        // The files as a SIGKILL would leave them.
+        let copy = "\(directory)/copy"
+        try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: true)
+        try FileManager.default.copyItem(atPath: "\(directory)/functions", toPath: "\(copy)/functions")
+        first.source.openGate()
+        await first.gateway.stop()
+
+        let second = try await GatewayFixture(directory: copy)
+        try await second.eventually {
+            second.source.openGate()
+            return await second.gateway.events.counts == (0, 0, 0)
+        }
+        #expect(Set(second.source.requests.map(\.requestIdentifier)) == accepted)
+        await second.gateway.stop()
+    }
+
+    // MARK: - The log's bytes
+
+    private func sample(_ index: Int) -> StoredEvent {
+        StoredEvent(
+            identifier: "id-\(index)", function: "f", payload: Array("{\"n\":\(index)}".utf8), clientContext: index % 2 == 0 ? "{}" : nil,
+            receivedAt: 1_700_000_000_000 + Int64(index), attempts: index % 3, nextAt: 5, failure: index % 3 == 0 ? nil : "why",
+            deadAt: index % 5 == 0 ? 9 : nil)
+    }
+
+    @Test func entriesAreReadBackAsTheyWereWritten() throws {
+        for index in 0..<20 {
+            let bytes = EventCodec.encode(.event(sample(index)))
+            let read = try #require(EventCodec.decode(bytes[...]))
+            #expect(read.record == .event(sample(index)) && read.end == bytes.count)
+        }
+        #expect(EventCodec.decode(EventCodec.encode(.done("x"))[...])?.record == .done("x"))
+    }
+
+    @Test func aTornEndIsLeftOut() throws {
+        let magic = Array("AURORAEVENTLOG01".utf8)
+        let whole = magic + EventCodec.encode(.event(sample(1)))
+        let torn = whole + EventCodec.encode(.event(sample(2)))
+        for count in whole.count..<torn.count {
+            let (events, end) = EventLog.read(Array(torn[..<count]))
+            #expect(events.count == 1 && end == whole.count)
+        }
+        #expect(EventLog.read(torn).events.count == 2)
+    }
+
+    @Test(arguments: 0..<8) func anyDamageIsFoundOrHarmless(_ round: Int) throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var generator = Splitmix(state: seed)
+        var bytes = Array("AURORAEVENTLOG01".utf8)
+        for index in 0..<5 { bytes += EventCodec.encode(.event(sample(index))) }
+        for _ in 0..<300 {
+            var damaged = bytes
+            for _ in 0..<Int.random(in: 1...4, using: &generator) {
+                damaged[Int.random(in: 0..<damaged.count, using: &generator)] ^= UInt8.random(in: 1...255, using: &generator)
+            }
+            let (events, end) = EventLog.read(Array(damaged.prefix(Int.random(in: 0...damaged.count, using: &generator))))
+            #expect(end <= damaged.count, "seed \(seed)")
+            for event in events.values { #expect((0..<5).contains { sample($0) == event }, "seed \(seed)") }
+        }
+    }
+
+    @Test func aDamagedLogIsKeptAside() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "aurora-log-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        var bytes = Array("AURORAEVENTLOG01".utf8)
+        for index in 0..<3 { bytes += EventCodec.encode(.event(sample(index))) }
+        bytes[16 + EventCodec.encode(.event(sample(0))).count + 12] ^= 1
+        try Data(bytes).write(to: URL(filePath: "\(directory)/log"))
+        let pool = NIOThreadPool(numberOfThreads: 1)
+        pool.start()
+        let log = try EventLog(path: "\(directory)/log", pool: pool)
+        #expect(log.damage != nil && log.events.count == 1)
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory)
+        #expect(names.contains { $0.hasPrefix("log.damaged-") })
+        try await log.append(.event(sample(7)))
+        #expect(EventLog.read([UInt8](try Data(contentsOf: URL(filePath: "\(directory)/log")))).events.count == 2)
+        try await pool.shutdownGracefully()
+    }
+
+    @Test func checksumIsCastagnolis() { #expect(CRC32C.checksum(Array("123456789".utf8)) == 0xe306_9283) }
+}
+
+/// A small generator that a test can print the seed of.
+struct Splitmix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
+        return value ^ value >> 31
+    }
+}

@@ -1,0 +1,147 @@
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Functions
+
+/// Functions created, changed, listed and removed over HTTP; and what stays of them.
+@Suite(.timeLimit(.minutes(1))) struct ManageTests {
+    @Test func aFunctionsLife() async throws {
+        try await GatewayFixture.run { fixture in
+            let created = try await fixture.create("f")
+            #expect(created.status == 201 && created.json["State"] as? String == "Pending")
+            #expect(try await fixture.create("f").type == "ResourceConflictException")
+            let got = try await fixture.send("GET", "/2015-03-31/functions/f").json
+            let configuration = try #require(got["Configuration"] as? [String: Any])
+            #expect(configuration["State"] as? String == "Active")
+            #expect(configuration["CodeSha256"] as? String == Data(SHA256.digest(of: Array("PK..".utf8))).base64EncodedString())
+            let code = Data("PK,,".utf8).base64EncodedString()
+            let updated = try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: #"{"ZipFile":"\#(code)"}"#)
+            #expect(updated.json["LastUpdateStatus"] as? String == "InProgress")
+            try await fixture.settle("f")
+            _ = try await fixture.send("PUT", "/2015-03-31/functions/f/configuration", body: #"{"Timeout":9,"MemorySize":256}"#)
+            try await fixture.settle("f")
+            let plan = try #require(fixture.builder.plans.withLock { $0.last })
+            #expect(plan.function.timeoutSeconds == 9 && plan.function.memoryBytes == 256 << 20 && plan.handler == "app.handler")
+            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == "PK,,")
+            #expect(try await fixture.invoke().status == 200)
+            #expect(try await fixture.send("DELETE", "/2015-03-31/functions/f").status == 204)
+            #expect(try await fixture.invoke().status == 404)
+            try await fixture.eventually { fixture.builder.removed.withLock { $0 == ["f"] } }
+        }
+    }
+
+    @Test func aFailedBuildIsTold() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create("f", code: "PK broken")
+            let got = try await fixture.send("GET", "/2015-03-31/functions/f/configuration").json
+            #expect(got["State"] as? String == "Failed")
+            #expect((got["StateReason"] as? String)?.contains("Unable to import module 'app'") == true)
+            #expect(try await fixture.invoke().type == "ResourceConflictException")
+            // The one before serves while a change cannot be built.
+            try await fixture.create("g")
+            let code = Data("PK broken".utf8).base64EncodedString()
+            _ = try await fixture.send("PUT", "/2015-03-31/functions/g/code", body: #"{"ZipFile":"\#(code)"}"#)
+            try await fixture.settle("g")
+            let changed = try await fixture.send("GET", "/2015-03-31/functions/g/configuration").json
+            #expect(changed["State"] as? String == "Active" && changed["LastUpdateStatus"] as? String == "Failed")
+            #expect(try await fixture.invoke("g").status == 200)
+        }
+    }
+
+    @Test func listsPageByPage() async throws {
+        try await GatewayFixture.run { fixture in
+            for index in 0..<7 { try await fixture.create("f\(index)") }
+            var names: [String] = []
+            var marker = ""
+            repeat {
+                let page = try await fixture.send("GET", "/2015-03-31/functions/?MaxItems=3&Marker=\(marker)").json
+                names += (page["Functions"] as? [[String: Any]] ?? []).compactMap { $0["FunctionName"] as? String }
+                marker = PercentEncoding.encode(page["NextMarker"] as? String ?? "")
+            } while !marker.isEmpty
+            #expect(names == (0..<7).map { "f\($0)" })
+            #expect(try await fixture.send("GET", "/2015-03-31/functions?MaxItems=0").status == 400)
+        }
+    }
+
+    @Test(arguments: [
+        "", "{", "[]", "null", #"{"FunctionName":"f"}"#, #"{"FunctionName":"f","Code":{}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"!!"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"AAAA"}}"#,
+        #"{"FunctionName":"../f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"cobol","Handler":"a.b","Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":901,"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":1e99,"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","MemorySize":-1,"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Environment":{"Variables":{"A=B":"c"}},"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Layers":["x"],"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"S3Bucket":"b"}}"#,
+    ])
+    func refusesWhatIsNoFunction(_ body: String) async throws {
+        try await GatewayFixture.run { fixture in
+            let answer = try await fixture.send("POST", "/2015-03-31/functions", body: body)
+            #expect(answer.status == 400)
+            #expect(answer.type == "InvalidParameterValueException" || answer.type == "InvalidRequestContentException")
+            #expect(fixture.gateway.catalogue.all.isEmpty)
+        }
+    }
+
+    @Test func functionsAndTheirStateSurvive() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "aurora-catalogue-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let first = try await GatewayFixture(directory: directory)
+        try await first.create("f")
+        try await first.create("g")
+        let other = try? Catalogue(path: "\(directory)/functions")
+        #expect(other == nil, "one process holds it")
+        await first.gateway.stop()
+        // As a SIGKILL in the middle of a creation, of a change and of a build leaves them.
+        let functions = "\(directory)/functions"
+        try FileManager.default.createDirectory(atPath: "\(functions)/.new-x", withIntermediateDirectories: true)
+        try Data("half".utf8).write(to: URL(filePath: "\(functions)/f/function.json.new"))
+        try Data("old".utf8).write(to: URL(filePath: "\(functions)/f/code-old.zip"))
+        let record = "\(functions)/g/function.json"
+        let text = try String(contentsOfFile: record, encoding: .utf8)
+        try text.replacingOccurrences(of: "Successful", with: "InProgress").write(toFile: record, atomically: true, encoding: .utf8)
+        try FileManager.default.createDirectory(atPath: "\(functions)/h", withIntermediateDirectories: true)
+        try Data("{".utf8).write(to: URL(filePath: "\(functions)/h/function.json"))
+
+        let second = try await GatewayFixture(directory: directory)
+        try await second.settle("g")
+        #expect(second.builder.plans.withLock { $0.map(\.function.name) } == ["g"], "what was not built is built")
+        #expect(second.gateway.catalogue.damaged.keys.sorted() == ["h"])
+        #expect(try await second.invoke("f").status == 200)
+        #expect(try await second.invoke("g").status == 200)
+        let left = try FileManager.default.subpathsOfDirectory(atPath: functions).filter { $0.contains("new") || $0.contains("old") }
+        #expect(left.isEmpty)
+        await second.gateway.stop()
+    }
+
+    @Test(arguments: 0..<4) func noRecordIsTakenOnTrust(_ round: Int) throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var generator = Splitmix(state: seed)
+        let record = FunctionRecord(
+            name: "f", settings: FunctionSettings(runtime: "python3", handler: "a.b"), codeDigest: "", codeFile: "code-1.zip", codeBytes: 4,
+            revision: "r", modifiedAt: "", state: .active, updateStatus: .successful)
+        let bytes = [UInt8](try JSONEncoder().encode(record))
+        let read = try Catalogue.decode(bytes, name: "f").get()
+        #expect(read == record)
+        for _ in 0..<400 {
+            var damaged = bytes
+            for _ in 0..<Int.random(in: 1...5, using: &generator) {
+                damaged[Int.random(in: 0..<damaged.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
+            }
+            if case .success(let read) = Catalogue.decode(damaged, name: "f") {
+                #expect(read.name == "f" && !read.codeFile.contains("/"), "seed \(seed)")
+            }
+        }
+    }
+
+    @Test func digestsAreThoseOfTheStandard() {
+        func hex(_ text: String) -> String { SHA256.digest(of: Array(text.utf8)).map { String(format: "%02x", $0) }.joined() }
+        #expect(hex("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        #expect(hex("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+        #expect(hex(String(repeating: "a", count: 1_000_000)) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+    }
+}
