@@ -5,6 +5,7 @@ internal import Synchronization
 final class Deployments: Sendable {
     private let catalogue: Catalogue
     private let builder: any FunctionBuilder
+    private let source: any InstanceSource
     private let slots: AsyncSlots
     private let files: FileWork
     private let logger: Logger
@@ -12,11 +13,12 @@ final class Deployments: Sendable {
     private let built: @Sendable (FunctionRecord, _ log: [UInt8]) -> Void
 
     init(
-        catalogue: Catalogue, builder: any FunctionBuilder, buildsMax: Int, files: FileWork, logger: Logger,
+        catalogue: Catalogue, builder: any FunctionBuilder, source: any InstanceSource, buildsMax: Int, files: FileWork, logger: Logger,
         built: @escaping @Sendable (FunctionRecord, [UInt8]) -> Void
     ) {
         self.catalogue = catalogue
         self.builder = builder
+        self.source = source
         self.files = files
         self.logger = logger
         self.built = built
@@ -58,7 +60,10 @@ final class Deployments: Sendable {
             result = .failure(error)
         }
         var log: [UInt8] = []
-        if case .success(let built) = result { log = built.log }
+        if case .success(let built) = result {
+            log = built.log
+            await prepare(built.function)
+        }
         if case .failure(.initialization(_, let text)) = result { log = text }
         do throws(CatalogueError) {
             let noted = try await files.run { () throws(CatalogueError) in
@@ -67,6 +72,15 @@ final class Deployments: Sendable {
             if let noted { built(noted, log) } else { remove(record.name) }
         } catch {
             logger.error("build not noted", metadata: ["function": "\(record.name)", "reason": "\(error)"])
+        }
+    }
+
+    /// Makes launch images and machines before the function is said to be active: its first request would wait for them.
+    private func prepare(_ function: DeployedFunction) async {
+        do throws(InstanceError) {
+            try await source.prepare(function)
+        } catch {
+            logger.warning("function not prepared", metadata: ["function": "\(function.name)", "reason": "\(error)"])
         }
     }
 

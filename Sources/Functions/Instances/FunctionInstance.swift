@@ -33,6 +33,16 @@ public protocol InstanceSource: Sendable {
     ///
     /// - Throws: `InstanceError` when it cannot be: the machine it was tried in is thrown away.
     func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance
+
+    /// Makes ahead what the first request of a function would wait for otherwise.
+    ///
+    /// - Throws: `InstanceError.restore`; the function can be started all the same, or says why not when it is.
+    func prepare(_ function: DeployedFunction) async throws(InstanceError)
+}
+
+extension InstanceSource {
+    /// Nothing to make ahead.
+    public func prepare(_ function: DeployedFunction) async throws(InstanceError) {}
 }
 
 /// How an instance came to serve a request.

@@ -25,6 +25,20 @@ struct StoreAccess: Sendable {
         return access
     }
 
+    /// Does what excludes collections and scrubs, when those under way have ended: running groups collect now and then.
+    ///
+    /// - Throws: as `body`; `StoreError.busy` when it does not get its turn within two minutes.
+    func inTurn<Result>(_ body: (Store) throws -> Result) throws -> Result {
+        let limit = clinux_clock_ns(CLOCK_MONOTONIC) + StoreAccess.turnNanoseconds
+        while true {
+            do { return try body(store) } catch let error as StoreError {
+                guard case .busy = error, clinux_clock_ns(CLOCK_MONOTONIC) < limit else { throw error }
+                usleep(50_000)
+            }
+        }
+    }
+
+    private static let turnNanoseconds: Int64 = 120_000_000_000
     private static let opened = Mutex<[String: StoreAccess]>([:])
 
     /// Opens a store once in the life of this process, for one that goes on using it.

