@@ -19,11 +19,11 @@ enum PageContents {
     static func add(_ pages: [(key: PageKey, seed: UInt64)], to writer: StreamWriter, retained: Bool = false) throws {
         var bytes: [UInt8] = []
         for page in pages { bytes += self.bytes(page.seed) }
-        try bytes.withUnsafeBytes { buffer in
-            guard let base = buffer.baseAddress else { return }
-            try writer.add(
-                pages.enumerated().map { PageInput(key: $1.key, bytes: base + $0 * StoreFormat.blockBytes) }, retained: retained)
-        }
+        // Retained pages have to stay until the epoch is closed, after this call: here they stay for good.
+        let base = UnsafeMutableRawPointer.allocate(byteCount: max(1, bytes.count), alignment: StoreFormat.blockBytes)
+        defer { if !retained { base.deallocate() } }
+        bytes.withUnsafeBytes { if let source = $0.baseAddress { base.copyMemory(from: source, byteCount: $0.count) } }
+        try writer.add(pages.enumerated().map { PageInput(key: $1.key, bytes: base + $0 * StoreFormat.blockBytes) }, retained: retained)
     }
 
     static func read(_ key: PageKey, from reader: CheckpointReader) throws -> [UInt8] {
