@@ -15,18 +15,24 @@ final class BuildLock: Sendable {
 
     /// Takes the lock.
     ///
-    /// - Parameter onWait: called once when somebody else holds it; returning false gives up.
+    /// - Parameters:
+    ///   - attempts: how often it is tried, 20 ms apart, before somebody is said to hold it: a build's last child, or a process that is
+    ///     just being started and has not let go of its parent's descriptors, holds it a moment longer than the build.
+    ///   - onWait: called once when somebody else holds it; returning false gives up.
     /// - Returns: the lock and whether it had to be waited for; nil when given up.
-    static func acquire(_ path: String, onWait: () -> Bool) throws(ImageError) -> (lock: BuildLock, waited: Bool)? {
+    static func acquire(_ path: String, attempts: Int = 1, onWait: () -> Bool) throws(ImageError) -> (lock: BuildLock, waited: Bool)? {
         do {
             let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o644)
             let number = file.rawValue
-            do {
-                try systemCall("lock", path) { clinux_flock(number, LOCK_EX | LOCK_NB) }
-                return (BuildLock(file), false)
-            } catch  where error.errno == .wouldBlock {
-                guard onWait() else { return nil }
+            for attempt in 1...attempts {
+                do {
+                    try systemCall("lock", path) { clinux_flock(number, LOCK_EX | LOCK_NB) }
+                    return (BuildLock(file), false)
+                } catch  where error.errno == .wouldBlock {
+                    if attempt < attempts { usleep(20_000) }
+                }
             }
+            guard onWait() else { return nil }
             try systemCall("lock", path) { clinux_flock(number, LOCK_EX) }
             return (BuildLock(file), true)
         } catch { throw .system(error) }

@@ -159,7 +159,7 @@ public struct ImageStore: Sendable {
         let users = force ? [] : try users(of: name)
         guard users.isEmpty else { throw .inUse(name: name.description, users: users) }
         let lockPath = BuildArea.lockPath(name: name.description, parent: directory)
-        guard let held = try BuildLock.acquire(lockPath, onWait: { false }) else { throw .beingBuilt(name.description) }
+        guard let held = try BuildLock.acquire(lockPath, attempts: 25, onWait: { false }) else { throw .beingBuilt(name.description) }
         defer { withExtendedLifetime(held) {} }
         // Out of sight in one step first, so that nobody opens half an image.
         let trash = BuildArea.path(name: name.description, parent: directory)
