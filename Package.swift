@@ -72,7 +72,9 @@ let package = Package(
                 argumentParser, logging,
             ],
             swiftSettings: strict),
-        .testTarget(name: "TidyTests", swiftSettings: strict),
+        // What all tests need of their common process.
+        .target(name: "TestProcess", path: "Tests/TestProcess", cSettings: strictC),
+        .testTarget(name: "TidyTests", dependencies: ["TestProcess"], swiftSettings: strict),
         .testTarget(name: "LinuxTests", dependencies: ["Linux"], swiftSettings: strict),
         .testTarget(
             name: "AuroraVMMTests", dependencies: ["AuroraVMM", "AgentClient", "AgentProtocol", "Linux", "CLinux"],
