@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The Lambda runtime API and the host's channel, with the very agent that guests run.
-@Suite(.enabled(if: AgentFixture.isPossible), .serialized, .timeLimit(.minutes(1))) struct FunctionTests {
+@Suite(.enabled(if: AgentFixture.isPossible), .serialized, .timeLimit(.minutes(10))) struct FunctionTests {
     private static let limit = Duration.seconds(20)
 
     /// The next whole answer.

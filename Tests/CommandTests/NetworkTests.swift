@@ -32,7 +32,7 @@ private enum NoTap {
 /// Groups on a host that permits no TAP device.
 @Suite(
     .enabled(if: Command.obstacle == nil, "guests cannot be run here"),
-    .enabled(if: NoTap.obstacle == nil, "/dev/net/tun cannot be hidden here"), .serialized, .timeLimit(.minutes(2)))
+    .enabled(if: NoTap.obstacle == nil, "/dev/net/tun cannot be hidden here"), .serialized, .timeLimit(.minutes(10)))
 struct NetworkTests {
     let aurora: Command
 

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// `aurora serve` and `aurora fn` as a user has them; no machine is started.
-@Suite(.timeLimit(.minutes(2))) struct ServeTests {
+@Suite(.timeLimit(.minutes(10))) struct ServeTests {
     /// A gateway of its own directories.
     private final class Server {
         let command: Command

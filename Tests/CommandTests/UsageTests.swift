@@ -4,7 +4,7 @@ import Testing
 /// What can be said without a guest.
 ///
 /// Needs the built command, no /dev/kvm.
-@Suite(.enabled(if: FileManager.default.isExecutableFile(atPath: Command.path), "the command is not built"), .timeLimit(.minutes(2)))
+@Suite(.enabled(if: FileManager.default.isExecutableFile(atPath: Command.path), "the command is not built"), .timeLimit(.minutes(10)))
 struct UsageTests {
     let aurora: Command
 

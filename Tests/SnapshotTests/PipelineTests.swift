@@ -7,7 +7,7 @@ import Testing
 @testable import Snapshot
 
 /// Checkpoints of real guests.
-@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(3)))
+@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(10)))
 struct PipelineTests {
     private static let seed: UInt64 = {
         let seed = UInt64(ProcessInfo.processInfo.environment["AURORA_TEST_SEED"] ?? "") ?? UInt64.random(in: 0...UInt64.max)

@@ -71,7 +71,7 @@ private final class RealGuest {
 }
 
 /// The devices under Linux's own drivers.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: RealGuest.isPossible)) struct RealGuestTests {
+@Suite(.serialized, .timeLimit(.minutes(10)), .enabled(if: RealGuest.isPossible)) struct RealGuestTests {
     @Test func devicesAreFoundAndUsed() throws {
         let guest = try RealGuest()
         #expect(try guest.shell("cat /sys/block/vda/serial") == "aurora-0")

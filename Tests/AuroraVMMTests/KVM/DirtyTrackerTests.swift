@@ -10,7 +10,7 @@ struct DirtyTrackerTests {
     /// A mirror of memory is kept up to date from reports alone, and compared with all of memory while the guest is paused.
     ///
     /// A ring of 1,024 entries is full all the time, and overflows now and then; zero entries: KVM's bitmaps.
-    @Test(.timeLimit(.minutes(2)), arguments: [DirtyRing.entriesDefault, 1024, 0], [true, false])
+    @Test(.timeLimit(.minutes(10)), arguments: [DirtyRing.entriesDefault, 1024, 0], [true, false])
     func aMirrorFollows(ringEntries: Int, fromTheStart: Bool) throws {
         let seed = UInt64(ProcessInfo.processInfo.environment["AURORA_TEST_SEED"] ?? "") ?? UInt64.random(in: 0...UInt64.max)
         print("seed \(seed): set AURORA_TEST_SEED to repeat")

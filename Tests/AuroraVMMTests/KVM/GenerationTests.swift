@@ -42,7 +42,7 @@ struct GenerationTests {
 
     /// A guest whose clock is an hour late, as if its checkpoint were an hour old, is restored many times from one state: no
     /// program ever sees the old time, and no two restores give the same random numbers.
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(10)))
     func programsSeeTheRightTimeAndTheirOwnRandomNumbers() throws {
         let console = GuestConsole()
         let configuration = try GuestKit.get().configuration(["test.clock"], console: console)

@@ -5,7 +5,7 @@ import Testing
 @testable import AuroraVMM
 
 /// Kernels of a few functions that ask the shim and the VMM for what there is not.
-@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(2)))
+@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(10)))
 struct HostileKernelTests {
     private let scratch: ScratchDirectory
 

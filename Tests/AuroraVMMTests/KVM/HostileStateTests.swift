@@ -41,7 +41,7 @@ struct HostileStateTests {
     }
 
     /// Random bits of every part that KVM reads.
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(10)))
     func mutatedRegisters() throws {
         let scratch = try ScratchDirectory()
         var good = try saved(in: scratch).state
@@ -76,7 +76,7 @@ struct HostileStateTests {
     }
 
     /// Wrong values of every plain field.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(10)))
     func wrongFields() throws {
         let scratch = try ScratchDirectory()
         let good = try saved(in: scratch).state
@@ -114,7 +114,7 @@ struct HostileStateTests {
     }
 
     /// Bytes of the encoding changed, cut off, or repeated.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(10)))
     func mutatedEncoding() throws {
         let scratch = try ScratchDirectory()
         let good = try saved(in: scratch).state

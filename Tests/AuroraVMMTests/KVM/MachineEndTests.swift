@@ -16,13 +16,13 @@ struct MachineEndTests {
         return (try console.wait("end") { _ in machine.end }, console)
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func powerOff() throws { #expect(try end(of: ["test.end=poweroff"]).end == .powerOff) }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func reboot() throws { #expect(try end(of: ["test.end=reboot"]).end == .reboot) }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func panicsAreToldWithTheConsole() throws {
         guard case .panic(let tail) = try end(of: ["test.end=panic"]).end else {
             Issue.record("not reported as a panic")
@@ -31,7 +31,7 @@ struct MachineEndTests {
         #expect(tail.contains { $0.contains("sysrq triggered crash") || $0.contains("Kernel panic") }, "\(tail)")
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func theEndOfTheFirstProgramIsAPanic() throws {
         guard case .panic(let tail) = try end(of: ["test.end=exit"]).end else {
             Issue.record("not reported as a panic")
@@ -41,7 +41,7 @@ struct MachineEndTests {
     }
 
     /// A page table that leads nowhere: the processor cannot even reach its interrupt table.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func tripleFaultsAreTold() throws {
         let console = GuestConsole()
         let machine = try Machine(try GuestKit.get().configuration([], console: console))
@@ -63,7 +63,7 @@ struct MachineEndTests {
     }
 
     /// Accesses of any size anywhere in the device windows, of devices that drivers use at the same time.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func wildAccessesToDevicesHarmNobody() throws {
         let scratch = try ScratchDirectory()
         let console = GuestConsole()

@@ -9,7 +9,7 @@ import Testing
 @Suite(.serialized, .enabled(if: GuestKit.isThere && AuroraProgram.path != nil, "no real guest, or no aurora program beside the tests"))
 struct NewProcessTests {
     /// Registers, an armed timer, clocks, disk and vsock go on in a process that knows only the files.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(10)))
     func goesOn() throws {
         let kit = try GuestKit.get()
         let scratch = try ScratchDirectory()

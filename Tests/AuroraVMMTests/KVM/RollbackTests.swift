@@ -76,7 +76,7 @@ struct RollbackTests {
     }
 
     /// What does not fit is refused and changes nothing; a page that cannot be had ends the machine.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func refusals() throws {
         let console = GuestConsole()
         let configuration = try GuestKit.get().configuration([], console: console)

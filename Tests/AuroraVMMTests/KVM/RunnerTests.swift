@@ -7,7 +7,7 @@ import Testing
 @testable import AuroraVMM
 
 /// The vCPU thread's stops.
-@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(2)))
+@Suite(.serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"), .timeLimit(.minutes(10)))
 struct RunnerTests {
     /// One who asks for a pause may be held up between saying so and kicking the vCPU, which has parked meanwhile: the kick
     /// then meets a vCPU that runs again.

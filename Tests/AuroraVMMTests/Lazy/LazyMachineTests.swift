@@ -91,7 +91,7 @@ struct LazyMachineTests {
     }
 
     /// A page that cannot be had ends the machine with the reason, wherever it is touched.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(10)))
     func damagedPagesEndTheMachine() throws {
         let console = GuestConsole()
         let scratch = try ScratchDirectory()
@@ -124,7 +124,7 @@ struct LazyMachineTests {
     }
 
     /// A source that does not answer: the machine can be paused, saved, resumed, and, once it answers, stopped.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(10)))
     func pausesWhileFaultsWait() throws {
         let console = GuestConsole()
         let scratch = try ScratchDirectory()

@@ -7,7 +7,7 @@ import Testing
 @testable import Functions
 
 /// Asynchronous invocations: kept, delivered, tried again, given up.
-@Suite(.timeLimit(.minutes(1))) struct EventTests {
+@Suite(.timeLimit(.minutes(10))) struct EventTests {
     private let event = ["X-Amz-Invocation-Type": "Event"]
 
     @Test func anEventIsDelivered() async throws {

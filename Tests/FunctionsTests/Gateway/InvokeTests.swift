@@ -5,7 +5,7 @@ import Testing
 @testable import Functions
 
 /// Invocation over HTTP, in the words of Lambda's API.
-@Suite(.timeLimit(.minutes(1))) struct InvokeTests {
+@Suite(.timeLimit(.minutes(10))) struct InvokeTests {
     @Test func answersWithWhatTheFunctionAnswered() async throws {
         try await GatewayFixture.run { fixture in
             try await fixture.create()

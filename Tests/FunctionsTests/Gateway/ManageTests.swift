@@ -5,7 +5,7 @@ import Testing
 @testable import Functions
 
 /// Functions created, changed, listed and removed over HTTP; and what stays of them.
-@Suite(.timeLimit(.minutes(1))) struct ManageTests {
+@Suite(.timeLimit(.minutes(10))) struct ManageTests {
     @Test func aFunctionsLife() async throws {
         try await GatewayFixture.run { fixture in
             let created = try await fixture.create("f")
