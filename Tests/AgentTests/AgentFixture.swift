@@ -79,7 +79,7 @@ final class AgentFixture {
 
     /// A connected socket that has said nothing yet.
     func socket() throws -> OwnedDescriptor {
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + .seconds(120)
         while true {
             do {
                 return try Socket.connect(unix: socketPath)
@@ -88,6 +88,15 @@ final class AgentFixture {
                 usleep(2_000)
             }
         }
+    }
+
+    /// Waits until something holds; what has not come to be within two minutes is a failure.
+    func wait(for what: String, _ condition: () throws -> Bool) throws {
+        for _ in 0..<6000 {
+            if try condition() { return }
+            usleep(20_000)
+        }
+        Issue.record("not within two minutes: \(what)")
     }
 
     /// A greeted client.

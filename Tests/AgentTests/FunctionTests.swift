@@ -5,7 +5,7 @@ import Testing
 
 /// The Lambda runtime API and the host's channel, with the very agent that guests run.
 @Suite(.enabled(if: AgentFixture.isPossible), .serialized, .timeLimit(.minutes(10))) struct FunctionTests {
-    private static let limit = Duration.seconds(20)
+    private static let limit = Duration.seconds(120)
 
     /// The next whole answer.
     private func outcome(_ channel: FunctionChannel) throws -> FunctionOutcome {

@@ -80,7 +80,7 @@ import Testing
             (Frame(.stdinCredit, request: 2, payload: StdinCredit(1).encoded), .init(.windowExceeded)),
         ] {
             let found = error(welcome + stream([started, bad])) {
-                _ = try $0.start(StartRequest(arguments: ["x"])).next(timeout: .seconds(5))
+                _ = try $0.start(StartRequest(arguments: ["x"])).next(timeout: .seconds(120))
             }
             #expect(found == .fault(expected))
         }

@@ -66,7 +66,7 @@ import Testing
             StartRequest(arguments: ["python3", "-c", Text(ObjectReportTests.program), Text(agent.directory.path)]))
         var text = ""
         while !text.hasSuffix("\n") {
-            switch try session.next(timeout: .seconds(20)) {
+            switch try session.next(timeout: .seconds(120)) {
             case .output(let bytes): text += String(decoding: bytes, as: UTF8.self)
             case .error(let bytes): Issue.record("\(String(decoding: bytes, as: UTF8.self))")
             case .exited(let status):

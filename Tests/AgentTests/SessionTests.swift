@@ -87,7 +87,7 @@ import Testing
         var output = ""
         var resized = false
         while true {
-            let event = try session.next(timeout: .seconds(10))
+            let event = try session.next(timeout: .seconds(120))
             if case .output(let bytes) = event { output += String(decoding: bytes, as: UTF8.self) }
             if !resized, output.contains("ready") {
                 resized = true
@@ -110,7 +110,7 @@ import Testing
         try session.endInput()
         var output = ""
         while !output.contains("ended") {
-            if case .output(let bytes) = try session.next(timeout: .seconds(10)) { output += String(decoding: bytes, as: UTF8.self) }
+            if case .output(let bytes) = try session.next(timeout: .seconds(120)) { output += String(decoding: bytes, as: UTF8.self) }
         }
         #expect(try session.send(input: [UInt8](repeating: 1, count: 1_000_000)) == AgentLimits.stdinWindowBytes)
         try session.signal(SIGKILL)
@@ -151,7 +151,7 @@ import Testing
         usleep(300_000)
         var count = 0
         while true {
-            let event = try session.next(timeout: .seconds(10))
+            let event = try session.next(timeout: .seconds(120))
             if case .output(let bytes) = event {
                 if count == 0 { usleep(100_000) }
                 count += bytes.count
@@ -181,18 +181,19 @@ import Testing
 
     @Test func doesNotWaitForChildrenThatKeepTheOutputOpen() throws {
         let agent = try AgentFixture()
-        let start = ContinuousClock.now
-        let (status, output, _) = try agent.run(["sh", "-c", "sleep 30 & echo started"])
+        let (status, output, _) = try agent.run(["sh", "-c", "sleep 98765 & echo started"])
         #expect(status == ExitStatus(.code, 0))
         #expect(output == "started\n")
-        #expect(ContinuousClock.now - start < .seconds(5))
     }
 
     @Test func reapsOrphans() throws {
         let agent = try AgentFixture()
         _ = try agent.run(["sh", "-c", "for i in 1 2 3 4 5; do (true &) ; done; (sleep 0.1 &)"])
-        usleep(300_000)
-        #expect(try agent.run(["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]).output == "0\n")
+        // The last orphan ends after its parents: it, too, is reaped.
+        while try agent.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 0.1'"]).output != "0\n" { usleep(20_000) }
+        try agent.wait(for: "no zombie") {
+            try agent.run(["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]).output == "0\n"
+        }
     }
 
     @Test func hangsUpWhenTheClientIsGone() throws {
@@ -201,8 +202,9 @@ import Testing
             let session = try agent.client().start(StartRequest(arguments: ["sleep", "54321"]))
             #expect(session.processNumber > 1)
         }
-        usleep(200_000)
-        #expect(try agent.run(["sh", "-c", "grep -l '[5]4321' /proc/[0-9]*/cmdline | grep -v \"/$$/\" | wc -l"]).output == "0\n")
+        try agent.wait(for: "the end of the program") {
+            try agent.run(["sh", "-c", "grep -l '[5]4321' /proc/[0-9]*/cmdline | grep -v \"/$$/\" | wc -l"]).output == "0\n"
+        }
     }
 
     @Test func anApplicationSurvivesItsClientAndIsAttachedTo() throws {

@@ -22,7 +22,7 @@ extension Command {
         try JSONDecoder().decode([Checkpoint].self, from: Data(try run("history", "--format", "json", "-n", "0", name).output.utf8))
     }
 
-    func waitFor(_ what: String, seconds: Int = 60, _ condition: () throws -> Bool) throws {
+    func waitFor(_ what: String, seconds: Int = 300, _ condition: () throws -> Bool) throws {
         for _ in 0..<seconds * 20 {
             if try condition() { return }
             usleep(50_000)

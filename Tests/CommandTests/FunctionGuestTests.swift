@@ -194,7 +194,7 @@ struct FunctionGuestTests {
 
 /// A guest in which functions run, and the test as their host.
 final class FunctionGuest {
-    static let limit = Duration.seconds(60)
+    static let limit = Duration.seconds(180)
 
     /// Why functions cannot be run here; nil when they can.
     static let obstacle: String? = {

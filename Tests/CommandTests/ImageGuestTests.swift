@@ -52,7 +52,7 @@ struct ImageGuestTests {
             "persist", "-d", "--name", "writer", "--period", "off", "--image", name, "--", "sh", "-c",
             "echo kept > note; echo done; sleep 600")
         #expect(persisted.code == 0, "\(persisted.error)")
-        for _ in 0..<600 where try aurora.run("logs", "writer").output.isEmpty { usleep(50_000) }
+        for _ in 0..<6000 where try aurora.run("logs", "writer").output.isEmpty { usleep(50_000) }
         let commit = try aurora.run("image", "commit", "writer", committed)
         #expect(commit.code == 0, "\(commit.error)")
         let kept = try aurora.run("run", "--rm", "--image", committed, "--", "cat", "note")

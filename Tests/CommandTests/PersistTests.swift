@@ -26,7 +26,7 @@ struct PersistTests {
         try aurora.run("logs", name).output.split(separator: "\n").compactMap { Int($0) }
     }
 
-    private func waitFor(_ what: String, seconds: Int = 60, _ condition: () throws -> Bool) throws {
+    private func waitFor(_ what: String, seconds: Int = 300, _ condition: () throws -> Bool) throws {
         for _ in 0..<seconds * 20 {
             if try condition() { return }
             usleep(50_000)

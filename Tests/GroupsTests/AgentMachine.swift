@@ -62,7 +62,8 @@ final class AgentMachine: GroupMachine {
         _ = clinux_shutdown(listener.rawValue, Int32(SHUT_RDWR))
         if let process = process.withLock({ $0 }) { kill(process.processIdentifier, SIGKILL) }
         ending.end(.stopped)
-        try? FileManager.default.removeItem(atPath: agentSocketPath)
+        // The agent listens for functions beside its own socket.
+        for path in [agentSocketPath, agentSocketPath + ".function"] { try? FileManager.default.removeItem(atPath: path) }
         for name in ["hosts", "resolv.conf", "hostname"] { try? FileManager.default.removeItem(atPath: "\(etcPath)/\(name)") }
     }
 

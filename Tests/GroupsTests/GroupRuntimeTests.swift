@@ -74,7 +74,7 @@ private final class RunningGroup: Sendable {
     }
 
     func waitUntil(_ state: GroupStatus.State) throws {
-        for _ in 0..<1000 where try directory.status().state != state { usleep(10000) }
+        for _ in 0..<12_000 where try directory.status().state != state { usleep(10000) }
         try #require(try directory.status().state == state)
     }
 }
@@ -199,7 +199,7 @@ struct GroupRuntimeTests {
         #expect(try group.exitCode() == 0)
         // The end is told a moment before the last of its files has gone.
         let paths = [group.directory.path, group.directory.runtimePath]
-        for _ in 0..<1000 where paths.contains(where: FileManager.default.fileExists(atPath:)) { usleep(10_000) }
+        for _ in 0..<12_000 where paths.contains(where: FileManager.default.fileExists(atPath:)) { usleep(10_000) }
         for path in paths {
             #expect(!FileManager.default.fileExists(atPath: path), "\((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [])")
         }

@@ -121,7 +121,7 @@ private func connect(_ port: UInt16) throws -> OwnedDescriptor {
         }
         let (forwarder, port) = try forwarder(to: server.port)
         do { sendAll([1, 2, 3], try connect(port).rawValue) }
-        _ = clinux_socket_timeouts(ended.rawValue, 10000)
+        _ = clinux_socket_timeouts(ended.rawValue, 120_000)
         var byte: UInt8 = 0
         #expect(clinux_recv(ended.rawValue, &byte, 1) == 1)
         forwarder.stop()
@@ -154,7 +154,7 @@ private func connect(_ port: UInt16) throws -> OwnedDescriptor {
     }
 
     private func waitUntil(_ condition: () -> Bool) throws {
-        for _ in 0..<500 where !condition() { usleep(10_000) }
+        for _ in 0..<12_000 where !condition() { usleep(10_000) }
         try #require(condition())
     }
 }

@@ -37,7 +37,7 @@ private final class RealGuest {
     /// A connection to the agent, as soon as it answers.
     func client() throws -> AgentClient {
         var last: (any Error)?
-        for _ in 0..<1500 {
+        for _ in 0..<9000 {
             do { return try AgentClient(adopting: try VsockDialer.connect(directory.path + "/vsock.sock")) } catch { last = error }
             if let end = machine.end { Issue.record("the guest has ended: \(end)\n\(machine.console.tail)") }
             usleep(20_000)
@@ -92,7 +92,7 @@ private final class RealGuest {
         _ = try guest.shell("true")
         for target in [UInt32(10_000), 2_000, 0] {
             guest.machine.setBalloon(pages: target)
-            for _ in 0..<500 where guest.machine.balloonPages != target { usleep(20_000) }
+            for _ in 0..<6000 where guest.machine.balloonPages != target { usleep(20_000) }
             #expect(guest.machine.balloonPages == target)
         }
         #expect(try guest.shell("head -c 100000000 /dev/zero | wc -c") == "100000000\n")
@@ -113,8 +113,11 @@ private final class RealGuest {
         }
         #expect(throws: AgentError.self, "connections do not survive") { try old.ping() }
         let before = try guest.shell("cat /var/count")
-        usleep(300_000)
-        let after = try guest.shell("cat /var/count")
+        var after = before
+        for _ in 0..<600 where (Int(after.dropLast()) ?? 0) <= (Int(before.dropLast()) ?? 0) {
+            usleep(100_000)
+            after = try guest.shell("cat /var/count")
+        }
         let isWorking = (Int(after.dropLast()) ?? 0) > (Int(before.dropLast()) ?? 0)
         #expect(isWorking, "from \(before) to \(after)")
         #expect(

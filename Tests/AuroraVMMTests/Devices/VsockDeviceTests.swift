@@ -59,7 +59,7 @@ final class VsockGuest {
 
     /// Waits for a packet and gives its buffer back to the device.
     func receive(refill: Bool = true) -> Packet? {
-        for _ in 0..<2000 {
+        for _ in 0..<240_000 {
             if let used = driver.takeUsed(0) {
                 if refill {
                     driver.offer(0, [.writable(44), .writable(used.bytes.count - 44)])

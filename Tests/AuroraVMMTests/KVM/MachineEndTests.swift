@@ -72,7 +72,7 @@ struct MachineEndTests {
         let machine = try Machine(configuration)
         defer { machine.stop() }
         machine.resume()
-        let line = try console.wait("touching", seconds: 40) { console in
+        let line = try console.wait("touching") { console in
             console.lines.first { $0.hasPrefix("touched") } ?? machine.end.map { "\($0)" }
         }
         #expect(line == "touched", "\(line)")

@@ -63,7 +63,7 @@ enum VsockTalk {
 
     /// The machine may not be there yet.
     private static func connect(_ path: String) throws -> OwnedDescriptor {
-        let deadline = Date().addingTimeInterval(10)
+        let deadline = Date().addingTimeInterval(180)
         while true {
             do { return try VsockDialer.connect(path) } catch { if Date() > deadline { throw error } }
             usleep(10_000)

@@ -106,7 +106,7 @@ struct LazyMachineTests {
             machine.resume()
             usleep(UInt32(generator.below(30_000)))
             saved.pages.behaviour.withLock { $0.failsAll = true }
-            let deadline = Date().addingTimeInterval(20)
+            let deadline = Date().addingTimeInterval(180)
             while machine.end == nil, Date() < deadline { usleep(1000) }
             guard case .failed(let reason)? = machine.end else {
                 Issue.record("round \(round): \(machine.end.map { "\($0)" } ?? "it runs on")")
@@ -132,7 +132,7 @@ struct LazyMachineTests {
         let machine = try Machine(saved.configuration, restoring: saved.state, pages: saved.pages)
         machine.resume()
         saved.pages.behaviour.withLock { $0.isHeld = true }
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = Date().addingTimeInterval(180)
         while saved.pages.behaviour.withLock({ $0.waiting == 0 }), Date() < deadline { usleep(500) }
         #expect(saved.pages.behaviour.withLock { $0.waiting } > 0)
         // A device may be waiting as well: it must be able to finish before everything is at rest.

@@ -52,7 +52,7 @@ struct LazyMemoryTests {
         let (mappings, memory) = try Self.make(source, policy)
         Self.check(mappings, [17, 200, 3])
         // Who waited goes on when its page is there, the rest of its window follows.
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = Date().addingTimeInterval(180)
         while memory.statistics.pagesRead + memory.statistics.pagesZeroed < 12, Date() < deadline { usleep(1000) }
         #expect(memory.presentPages == 12)
         #expect(memory.workingSet == [17, 200, 3])
@@ -93,7 +93,7 @@ struct LazyMemoryTests {
         var policy = LazyPolicy()
         policy.populatesInBackground = true
         let (mappings, memory) = try Self.make(try Self.contents(), policy)
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = Date().addingTimeInterval(180)
         while memory.presentPages < Self.pages, Date() < deadline { usleep(1000) }
         #expect(memory.presentPages == Self.pages)
         #expect(memory.statistics.faults == 0)
@@ -134,7 +134,7 @@ struct LazyMemoryTests {
         let (mappings, memory) = try Self.make(source)
         source.behaviour.withLock { $0.isHeld = true }
         let toucher = try Thread(name: "toucher") { @Sendable in _ = mappings[0].base.advanced(by: pageBytes).load(as: UInt8.self) }
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = Date().addingTimeInterval(180)
         while source.behaviour.withLock({ $0.waiting == 0 }), Date() < deadline { usleep(1000) }
         #expect(source.behaviour.withLock { $0.waiting } == 1)
         source.behaviour.withLock {

@@ -39,7 +39,7 @@ final class GuestConsole: Sendable {
 
     /// Waits until `found` answers something.
     @discardableResult
-    func wait<Found>(_ what: String, seconds: Double = 20, _ found: (GuestConsole) -> Found?) throws -> Found {
+    func wait<Found>(_ what: String, seconds: Double = 180, _ found: (GuestConsole) -> Found?) throws -> Found {
         let deadline = Date().addingTimeInterval(seconds)
         while Date() < deadline {
             if let result = found(self) { return result }
@@ -50,7 +50,7 @@ final class GuestConsole: Sendable {
 
     /// Waits for the guest's tick `number` or a later one.
     @discardableResult
-    func wait(tick number: UInt64, seconds: Double = 20) throws -> GuestCounters {
+    func wait(tick number: UInt64, seconds: Double = 180) throws -> GuestCounters {
         try wait("tick \(number)", seconds: seconds) { console in console.counters.flatMap { $0.tick >= number ? $0 : nil } }
     }
 }
