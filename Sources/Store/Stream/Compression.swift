@@ -1,4 +1,5 @@
 internal import CStore
+import Synchronization
 
 /// Pages made smaller by zstd, one frame a page.
 final class Compression {
@@ -24,7 +25,9 @@ final class Compression {
 
     /// Fills a page from its compressed bytes; false when they are not such.
     static func decompress(_ bytes: UnsafeRawBufferPointer, into page: UnsafeMutableRawBufferPointer) -> Bool {
-        let count = ZSTD_decompress(page.baseAddress, page.count, bytes.baseAddress, bytes.count)
+        guard let context = DecompressionContexts.shared.take() else { return false }
+        defer { DecompressionContexts.shared.giveBack(context) }
+        let count = ZSTD_decompressDCtx(context.pointer, page.baseAddress, page.count, bytes.baseAddress, bytes.count)
         return ZSTD_isError(count) == 0 && count == page.count
     }
 
@@ -35,5 +38,37 @@ final class Compression {
     /// Whether two pages have the same bytes.
     static func isEqual(_ one: UnsafeRawPointer, _ other: UnsafeRawPointer) -> Bool {
         memcmp(one, other, StoreFormat.blockBytes) == 0
+    }
+}
+
+/// Decompression contexts that wait for their next page.
+///
+/// Making one asks the processor for its features, which in a virtual machine is an exit to the hypervisor, twice: it costs more than
+/// decompressing a page.
+private final class DecompressionContexts: Sendable {
+    /// A context, used by one thread at a time.
+    ///
+    /// `@unchecked Sendable`: it belongs to who took it, or lies in the list that a mutex guards.
+    final class Context: @unchecked Sendable {
+        fileprivate let pointer: OpaquePointer
+        fileprivate init?() {
+            guard let pointer = ZSTD_createDCtx() else { return nil }
+            self.pointer = pointer
+        }
+        deinit { ZSTD_freeDCtx(pointer) }
+    }
+
+    static let shared = DecompressionContexts()
+    /// As many as threads that read at once; each takes some 160 KiB.
+    private static let keptMax = 4
+    private let free = Mutex<[Context]>([])
+
+    /// A context that waits, or a new one; nil without memory.
+    func take() -> Context? { free.withLock { $0.popLast() } ?? Context() }
+
+    func giveBack(_ context: Context) {
+        free.withLock { free in
+            if free.count < Self.keptMax { free.append(context) }
+        }
     }
 }
