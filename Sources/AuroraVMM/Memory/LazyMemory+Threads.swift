@@ -4,15 +4,26 @@ import Synchronization
 
 /// The threads of a lazily restored memory.
 extension LazyMemory {
-    /// Serves faults until `stop`.
+    /// Windows around touched pages that wait to be fetched, at most: of more the oldest are of the least use.
+    private static let windowsMax = 64
+
+    /// Serves faults until `stop`: the touched pages at once, their neighbours while the guest runs on.
     func serveFaults() {
         let buffer = Buffer(pages: policy.readAheadPages)
         let addresses = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: UserFaults.batchMax)
         defer { addresses.deallocate() }
+        var windows: [Range<Int>] = []
         while true {
-            let count = takeFaults(addresses)
-            if count == 0 { return }
-            for index in 0..<count { serve(addresses[index], buffer.bytes) }
+            let count = windows.isEmpty ? takeFaults(addresses) : faults.take(addresses)
+            if isStopping.load(ordering: .acquiring) { return }
+            for index in 0..<count {
+                guard let window = serve(addresses[index], buffer.bytes) else { continue }
+                if windows.count == LazyMemory.windowsMax { windows.removeFirst() }
+                windows.append(window)
+            }
+            // The newest first: what is next to it is what the guest is likely to touch now.
+            // A neighbour that cannot be had harms nobody.
+            if count == 0, let window = windows.popLast() { try? fill(window, buffer.bytes) }
         }
     }
 
@@ -31,14 +42,16 @@ extension LazyMemory {
         }
     }
 
-    private func serve(_ address: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
-        guard let page = page(at: address) else { return }
+    /// Lets go on who touched an address; answers the window of pages that is worth to be fetched next.
+    private func serve(_ address: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Range<Int>? {
+        guard let page = page(at: address) else { return nil }
+        var window: Range<Int>?
         let begin = clinux_clock_ns(CLOCK_MONOTONIC)
         if present[page] {
             // Filled by another thread meanwhile, or filled long ago and released since: then it reads as zeros.
             if (try? faults.zero(place(page), count: pageBytes)) == .exists { faults.wake(place(page), count: pageBytes) }
         } else if failure == nil {
-            fetchWindow(around: page, buffer)
+            if fetch(page, buffer) { window = self.window(around: page) }
         } else {
             answerAfterFailure(page)
         }
@@ -47,18 +60,26 @@ extension LazyMemory {
             counters.statistics.faultNanoseconds += clinux_clock_ns(CLOCK_MONOTONIC) - begin
             if counters.workingSet.count < policy.workingSetMax { counters.workingSet.append(UInt32(truncatingIfNeeded: page)) }
         }
+        return window
     }
 
-    /// Fetches a touched page and its neighbours; a neighbour that cannot be had harms nobody.
-    private func fetchWindow(around page: Int, _ buffer: UnsafeMutableRawBufferPointer) {
+    private func fetch(_ page: Int, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        do throws(PageSourceError) {
+            try fill(page..<page + 1, buffer)
+            return true
+        } catch {
+            fail(error)
+            answerAfterFailure(page)
+            return false
+        }
+    }
+
+    /// A touched page and its neighbours; nil when there are none.
+    private func window(around page: Int) -> Range<Int>? {
         let size = policy.readAheadPages
         let first = page / size * size
         let window = max(first, firstOfExtent(page))..<min(first + size, endOfExtent(page))
-        if window.count > 1, (try? fill(window, buffer)) != nil { return }
-        do throws(PageSourceError) { try fill(page..<page + 1, buffer) } catch {
-            fail(error)
-            answerAfterFailure(page)
-        }
+        return window.count > 1 ? window : nil
     }
 
     private func firstOfExtent(_ page: Int) -> Int { extents.last { $0.firstPage <= page }?.firstPage ?? 0 }

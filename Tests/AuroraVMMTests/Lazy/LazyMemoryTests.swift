@@ -56,6 +56,9 @@ struct LazyMemoryTests {
         while memory.statistics.pagesRead + memory.statistics.pagesZeroed < 12, Date() < deadline { usleep(1000) }
         #expect(memory.presentPages == 12)
         #expect(memory.workingSet == [17, 200, 3])
+        // The touched page comes alone, so that who waits for it does not wait for its neighbours.
+        let reads = source.behaviour.withLock { $0.reads }
+        for page in [17, 200] { #expect(reads.first { $0.contains(page) } == page..<page + 1) }
         #expect(source.behaviour.withLock { $0.pagesRead } == memory.statistics.pagesRead)
         #expect(memory.statistics.pagesRead + memory.statistics.pagesZeroed == 12)
         Self.check(mappings, 0..<Self.pages)

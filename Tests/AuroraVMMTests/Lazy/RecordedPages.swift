@@ -16,6 +16,7 @@ final class RecordedPages: PageSource, @unchecked Sendable {
         var isHeld = false
         var waiting = 0
         var pagesRead = 0
+        var reads: [Range<Int>] = []
     }
     let behaviour = Mutex(Behaviour())
 
@@ -44,6 +45,7 @@ final class RecordedPages: PageSource, @unchecked Sendable {
         let bad = behaviour.withLock { behaviour in
             behaviour.waiting -= 1
             behaviour.pagesRead += count
+            behaviour.reads.append(page..<page + count)
             return (page..<page + count).first { behaviour.failsAll || behaviour.failing.contains($0) }
         }
         if let bad { throw PageSourceError(page: bad, reason: "checksum does not match") }
