@@ -169,11 +169,13 @@ public final class GroupRuntime: Sendable {
         let control = try HTTPServer(path: directory.controlSocketPath, loop: loop) { [self] in answer($0) }
         let attach = try AttachServer(path: directory.attachSocketPath, loop: loop, session: application)
         try startMachine(tap)
+        // The program of a restored guest listens already: who asks it need not wait until the agent has answered.
+        var forwarder = restored == nil ? nil : try forward(listeners, hasNetwork: tap != nil)
+        defer { forwarder?.stop() }
         let agent = try waitForAgent()
         if let restored { try adjustGuest(agent, restored) } else { try configureGuest(agent) }
         agent.close()
-        let forwarder = listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: tap != nil))
-        defer { forwarder?.stop() }
+        if restored == nil { forwarder = try forward(listeners, hasNetwork: tap != nil) }
         let socket = try GroupAgent.openSession(directory)
         let request = startRequest
         if let restored {
@@ -184,6 +186,10 @@ public final class GroupRuntime: Sendable {
         let conclusion = try waitForEnd(application, loop)
         withExtendedLifetime((control, attach)) {}
         return conclusion
+    }
+
+    private func forward(_ listeners: [PortListener], hasNetwork: Bool) throws -> PortForwarder? {
+        listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: hasNetwork))
     }
 
     private func route(hasNetwork: Bool) -> PortForwarder.Route {
