@@ -54,7 +54,15 @@ public final class Catalogue: Sendable {
     }
 
     /// Lets another process have the catalogue; nothing may be changed afterwards.
-    public func close() { lock.withLock { $0 = nil } }
+    public func close() {
+        lock.withLock { file in
+            // By itself: a child that is just being started still holds the parent's descriptors, and their lock.
+            if let file { _ = clinux_flock(file.rawValue, LOCK_UN) }
+            file = nil
+        }
+    }
+
+    deinit { close() }
 
     /// A function; nil when there is none.
     public subscript(name: String) -> FunctionRecord? { records.withLock { $0[name] } }

@@ -33,4 +33,7 @@ final class DiskFile {
         self.file = file
         self.path = path
     }
+
+    /// Gives the lock back by itself: a child that is just being started still holds the parent's descriptors, and their lock.
+    deinit { _ = clinux_flock(file.rawValue, LOCK_UN) }
 }
