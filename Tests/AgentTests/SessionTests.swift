@@ -190,9 +190,9 @@ import Testing
         let agent = try AgentFixture()
         _ = try agent.run(["sh", "-c", "for i in 1 2 3 4 5; do (true &) ; done; (sleep 0.1 &)"])
         // The last orphan ends after its parents: it, too, is reaped.
-        while try agent.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 0.1'"]).output != "0\n" { usleep(20_000) }
-        try agent.wait(for: "no zombie") {
-            try agent.run(["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]).output == "0\n"
+        try agent.wait(for: "the end of all orphans, and no zombie") {
+            try agent.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 0.1'"]).output == "0\n"
+                && agent.run(["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]).output == "0\n"
         }
     }
 
