@@ -13,6 +13,12 @@ enum CommandContext {
     /// The files of a group that exists.
     static func group(_ name: String) throws(GroupError) -> GroupDirectory { try store.find(try GroupName(name)) }
 
+    /// The store that has a group's history: its own, or that of this environment when its files are gone.
+    static func storePath(of name: GroupName) -> String {
+        guard let configuration = try? store.find(name).configuration() else { return data.storePath }
+        return data.storePath(of: configuration)
+    }
+
     /// A group that runs, for commands that speak to it.
     static func runningGroup(_ name: String) throws(GroupError) -> GroupDirectory {
         let directory = try group(name)

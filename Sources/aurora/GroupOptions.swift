@@ -76,7 +76,7 @@ struct GroupOptions: ParsableArguments {
         wanted.removeWhenEnded = remove
         wanted.startTimeoutSeconds = startTimeout
         wanted.persistence = persistence
-        wanted.storePath = store.map { $0.hasPrefix("/") ? $0 : "\(here)/\($0)" }
+        wanted.storePath = store.map { $0.hasPrefix("/") ? $0 : "\(here)/\($0)" } ?? CommandContext.data.foreignStorePath
         guard wanted.volumes.count <= VolumeMapping.countMax else {
             throw GroupError(.invalidValue, "\(wanted.volumes.count) volumes are more than the \(VolumeMapping.countMax) a group can have")
         }

@@ -28,7 +28,7 @@ enum GroupStarter {
 
     /// Makes the store at first use and copies the image into it, so that the group's first checkpoint need not wait for that.
     static func prepareStore(_ wanted: GroupConfiguration, isNamed: Bool) throws {
-        let access = try StoreAccess.openOrCreate(wanted.storePath ?? CommandContext.data.storePath)
+        let access = try StoreAccess.openOrCreate(CommandContext.data.storePath(of: wanted))
         if isNamed, try access.hasStream(GroupDirectory.streamName(wanted.name)) {
             throw GroupError(
                 .nameTaken, "The store has a history of a group \(wanted.name)",

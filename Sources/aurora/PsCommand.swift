@@ -73,13 +73,17 @@ struct PsCommand: ParsableCommand {
 
     /// Groups that do not run, and what there is in the store to resume them; also of those whose files are gone.
     private func addResumable(_ entries: inout [GroupSummary]) {
-        guard let access = try? StoreAccess.open(CommandContext.data.storePath), let streams = try? access.streams() else { return }
-        for stream in streams where stream.name.hasPrefix("group/") && stream.latestNumber != nil {
-            let name = String(stream.name.dropFirst("group/".count))
-            if let index = entries.firstIndex(where: { $0.name == name }) {
-                if !entries[index].isLive { entries[index].resumableNumber = stream.latestNumber }
-            } else if names.isEmpty {
-                entries.append(GroupSummary(stored: name, stream))
+        let usual = CommandContext.data.storePath
+        let stores = entries.map { entry in (try? GroupName(entry.name)).map(CommandContext.storePath(of:)) ?? usual }
+        for path in Set(stores).union([usual]) {
+            guard let access = try? StoreAccess.open(path), let streams = try? access.streams() else { continue }
+            for stream in streams where stream.name.hasPrefix("group/") && stream.latestNumber != nil {
+                let name = String(stream.name.dropFirst("group/".count))
+                if let index = stores.indices.first(where: { entries[$0].name == name }) {
+                    if stores[index] == path, !entries[index].isLive { entries[index].resumableNumber = stream.latestNumber }
+                } else if names.isEmpty, path == usual {
+                    entries.append(GroupSummary(stored: name, stream))
+                }
             }
         }
     }

@@ -47,8 +47,7 @@ private struct GroupHistory {
 
     init(_ name: GroupName) throws {
         self.name = name
-        let own = (try? CommandContext.store.find(name)).flatMap { try? $0.configuration() }?.storePath
-        access = try StoreAccess.openIfPresent(own ?? CommandContext.data.storePath)
+        access = try StoreAccess.openIfPresent(CommandContext.storePath(of: name))
         exists = try access?.hasStream(GroupDirectory.streamName(name)) ?? false
     }
 

@@ -13,7 +13,7 @@ extension GroupRuntime {
         let console = try ConsoleFile(path: directory.consolePath)
         let machine = try makeMachine(
             GroupMachineSpecification(
-                configuration: configuration, directory: directory, storePath: configuration.storePath ?? data.storePath,
+                configuration: configuration, directory: directory, storePath: data.storePath(of: configuration),
                 storeRuntimePath: data.storeRuntimePath, origin: origin, kernelPath: data.kernelPath, disks: disks,
                 vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) },
                 context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) }))

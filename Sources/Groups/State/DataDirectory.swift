@@ -11,6 +11,15 @@ public struct DataDirectory: Sendable, Hashable {
     /// The store's file or block device: `$AURORA_STORE`, else `store` in the data directory.
     public let storePath: String
 
+    /// The store of this data directory when nothing else is said.
+    public var ownStorePath: String { "\(path)/store" }
+
+    /// The store as a group has to remember it, so that commands find it without `$AURORA_STORE`; nil for the directory's own.
+    public var foreignStorePath: String? { storePath == ownStorePath ? nil : storePath }
+
+    /// The store of a group that exists: the one it was started with, whatever `$AURORA_STORE` says now.
+    public func storePath(of configuration: GroupConfiguration) -> String { configuration.storePath ?? ownStorePath }
+
     /// Names two directories.
     public init(path: String, runtimePath: String, storePath: String? = nil) {
         self.path = path
@@ -26,7 +35,13 @@ public struct DataDirectory: Sendable, Hashable {
         runtimePath =
             value("AURORA_RUNTIME")
             ?? (isRoot ? "/run/aurora" : value("XDG_RUNTIME_DIR").map { "\($0)/aurora" } ?? "/tmp/aurora-\(getuid())")
-        storePath = value("AURORA_STORE") ?? "\(path)/store"
+        storePath = value("AURORA_STORE").map(DataDirectory.absolute) ?? "\(path)/store"
+    }
+
+    private static func absolute(_ path: String) -> String {
+        guard !path.hasPrefix("/"), let here = getcwd(nil, 0) else { return path }
+        defer { free(here) }
+        return "\(String(cString: here))/\(path)"
     }
 
     /// Whether this process is root's.

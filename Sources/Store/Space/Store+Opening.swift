@@ -89,7 +89,7 @@ extension Store {
         do throws(DiskError) { try disk.read(at: 0, into: buffer) } catch { throw .disk(error) }
         guard let first = buffer.firstIndex(where: { $0 != 0 }) else { return }
         throw .invalid(
-            what: "disk \(disk.name)", reason: "it is not empty (byte \(first)). Force it if nothing on it is needed any more")
+            what: "disk \(disk.name)", reason: "it is not empty (byte \(first)). To overwrite it: aurora store init --force")
     }
 
     /// Writes zeros where there is something else: a new sparse file stays sparse.

@@ -48,7 +48,7 @@ struct Superblock: Hashable, Sendable {
     init(_ bytes: UnsafeRawBufferPointer, copy: Int, store: String) throws(StoreError) {
         let place = StoreLayout.superblockOffsets[copy]
         var reader = ByteReader(bytes, what: "superblock", place: place)
-        guard try reader.take(UInt64.self) == Self.magic else { throw reader.damage("no store begins here") }
+        guard try reader.take(UInt64.self) == Self.magic else { throw reader.damage("no store begins here; aurora store init makes one") }
         guard Sector.check(bytes, seed: Self.seed(copy: copy)) == .valid else { throw reader.damage("its checksum is wrong") }
         let major: UInt16 = try reader.take()
         guard major == Self.majorVersion else {

@@ -26,7 +26,9 @@ struct GroupRestorer {
             return try launch(directory, lock, reference, attach)
         }
         // Only the history was left: what the group was is in its checkpoints.
-        let created = try groups.create(try access.context(reference).configuration)
+        var configuration = try access.context(reference).configuration
+        configuration.storePath = foreignStorePath
+        let created = try groups.create(configuration)
         let directory = created.directory
         try launch(directory, created.takeLock(), reference, attach)
     }
@@ -51,11 +53,13 @@ struct GroupRestorer {
                 return mapping
             }
         configuration.persistence = configuration.persistence ?? PersistenceSettings()
-        configuration.storePath = access.path == CommandContext.data.storePath ? nil : access.path
+        configuration.storePath = foreignStorePath
         let created = try CommandContext.store.create(configuration)
         let directory = created.directory
         try launch(directory, created.takeLock(), reference, attach)
     }
+
+    private var foreignStorePath: String? { access.path == CommandContext.data.ownStorePath ? nil : access.path }
 
     private func find(_ selector: CheckpointChoice) throws -> CheckpointAddress {
         let stream = GroupDirectory.streamName(name)

@@ -9,8 +9,7 @@ struct StoreOptions: ParsableArguments {
 
     /// The store of a group, for reading; where the group does not say otherwise, the usual one.
     func open(for name: GroupName) throws -> StoreAccess {
-        let own = (try? CommandContext.store.find(name)).flatMap { try? $0.configuration() }?.storePath
-        return try StoreAccess.open(try absolutePath ?? own ?? CommandContext.data.storePath)
+        try StoreAccess.open(try absolutePath ?? CommandContext.storePath(of: name))
     }
 
     /// The store that is meant when no group is.

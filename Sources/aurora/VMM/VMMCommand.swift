@@ -26,7 +26,7 @@ struct VMMCommand: ParsableCommand {
         let number = try systemCall("receive", "signals") { clinux_signal_descriptor(signals, Int32(signals.count)) }
         let termination = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
         let configuration = try GroupDirectory(name: name, in: data).configuration()
-        let storePath = configuration.storePath ?? data.storePath
+        let storePath = data.storePath(of: configuration)
         let origin = restore.flatMap { CheckpointAddress(parsing: $0) }
         guard restore == nil || origin != nil else { throw GroupError(.invalidValue, "--restore takes STREAM@NUMBER") }
         let runtime = try GroupRuntime(
