@@ -2,10 +2,10 @@
 import json
 import os
 import socket
-import subprocess
 import time
 
 from . import paper, persisted, redis
+from .criu import criu
 from .machine import Failure, free_port, wait_for_echo, wait_for_redis
 from .report import progress, summary
 
@@ -201,21 +201,6 @@ def redis_on_host(bench, figures):
         add(f"AOF {policy}", run(), base)
         redis.ask(port, "CONFIG", "SET", "appendonly", "no")
     bench.end(server)
-
-
-def criu(bench, figures):
-    """CRIU's dump of the same Redis: whether it can run here at all."""
-    quoted = f"{paper.CRIU_STOP_MS} ms (quoted: 500 MB, their machine)"
-    try:
-        check = subprocess.run(["criu", "check"], capture_output=True, timeout=60)
-    except FileNotFoundError:
-        return figures.add("redis_peers", "CRIU dump of Redis: stop", "ms", peer_name="criu is not installed", paper=quoted)
-    if check.returncode != 0:
-        words = (check.stderr + check.stdout).decode(errors="replace").splitlines()
-        # The last line only says that one before it is why.
-        reason = next((word for word in words if "Error" in word and "util.c" not in word), "criu check gives no reason")
-        return figures.add("redis_peers", "CRIU dump of Redis: stop", "ms", peer_name=f"does not run here: {reason}", paper=quoted)
-    return figures.failed("criu", "criu check passes on this host, but this program does not measure a dump yet")
 
 
 def restore(bench, figures):

@@ -36,11 +36,11 @@ def drop_cache(path):
 
 
 @contextlib.contextmanager
-def group(bench, name, memory, *options, command=("sleep", "100000"), verb="run"):
+def group(bench, name, memory, *options, command=("sleep", "100000"), verb="run", image=None):
     """A detached group that is removed at the end, its history too."""
     full_name = f"bench-{os.getpid()}-{name}"
     bench.groups.append(full_name)
-    bench.run([bench.aurora, verb, "-d", "--name", full_name, "--image", bench.image(), "--memory", memory, *options, "--", *command])
+    bench.run([bench.aurora, verb, "-d", "--name", full_name, "--image", image or bench.image(), "--memory", memory, *options, "--", *command])
     try:
         yield full_name
     finally:
