@@ -56,6 +56,17 @@ public enum StoreError: Error, Hashable, Sendable {
         }
     }
 
+    /// Whether there was no room: nothing is wrong with what is there, and the same may succeed when some has been made.
+    ///
+    /// A flush that finds no room is none of these: what it should have made durable may be lost.
+    public var isNoRoom: Bool {
+        switch self {
+        case .full: true
+        case .disk(let error): error.operation == .write && Self.noSpaceCodes.contains(error.code)
+        default: false
+        }
+    }
+
     /// Wraps a failed system call.
     init(_ error: SystemError) { self = .system(error) }
 
@@ -72,7 +83,7 @@ extension StoreError: CustomStringConvertible {
     /// A sentence that says what failed, on what, and what can be done.
     public var description: String {
         switch self {
-        case .disk(let error) where error.code == StoreError.noSpaceCode:
+        case .disk(let error) where StoreError.noSpaceCodes.contains(error.code):
             "\(error). Free some: `aurora gc`, remove checkpoints or groups, or enlarge the disk"
         case .disk(let error): "\(error)"
         case .damaged(let damage): "\(damage)"
@@ -94,8 +105,8 @@ extension StoreError: CustomStringConvertible {
         }
     }
 
-    /// `ENOSPC`.
-    private static let noSpaceCode: Int32 = 28
+    /// `ENOSPC` and `EDQUOT`.
+    private static let noSpaceCodes: Set<Int32> = [28, 122]
 }
 
 extension StoreError.Damage: CustomStringConvertible {

@@ -53,6 +53,10 @@ protocol ExtentAllocator: AnyObject, Sendable {
     func release(_ extent: Extent)
     /// Whether the last free blocks may be taken, too: only to free others (the anchor of a drop).
     var usesReserve: Bool { get set }
+    /// An extent that was allocated and will be used much later: its segments are not given back before `close`.
+    var pinned: Extent { get set }
+    /// Gives back all segments that have nothing of an extent, which was allocated and is not used up; not within the gate.
+    func yield(keeping extent: Extent) throws(StoreError)
     /// Gives the segments back: nothing more will be allocated. Within the gate, like allocating.
     func close() throws(StoreError)
 }

@@ -8,6 +8,8 @@ public struct FaultPlan: Sendable {
         case code(Int32)
         /// Half of the sectors are transferred, then `DiskError.code` is 0 (a flush or discard fails with `EIO`).
         case short
+        /// Half of the sectors are transferred, then there is an error with this number; what transfers nothing fails with it.
+        case partial(Int32)
     }
     /// Operations counted when no plan is set.
     public static let counted: Set<DiskError.Operation> = [.read, .write, .flush, .discard, .lock]

@@ -107,7 +107,7 @@ public final class SimulatedDisk: Disk {
         let code: Int32? = state.withLock { state in
             switch state.fault(.read) {
             case .none: return state.image.read(at: offset, into: buffer) ? nil : 0
-            case .code(let code): return code
+            case .code(let code), .partial(let code): return code
             case .short: return 0
             }
         }
@@ -122,9 +122,10 @@ public final class SimulatedDisk: Disk {
             let fault = state.fault(.write)
             if case .code(let code) = fault { return code }
             // A short write leaves whole sectors, as a full file system or a cut transfer does.
-            if fault == .short { bytes.removeLast(bytes.count - bytes.count / 2 / 512 * 512) }
+            if fault != nil { bytes.removeLast(bytes.count - bytes.count / 2 / 512 * 512) }
             guard state.image.write(bytes, at: offset) else { return ENOSPC }
             if state.isRecording, !bytes.isEmpty { state.events.append(.write(offset: offset, bytes: bytes)) }
+            if case .partial(let code) = fault { return code }
             return fault == .short ? 0 : nil
         }
         if let code { throw DiskError(.write, name, offset: offset, code: code) }
@@ -139,7 +140,7 @@ public final class SimulatedDisk: Disk {
             case .none:
                 if state.isRecording { state.events.append(.settle(offset: offset, count: count)) }
                 return nil
-            case .code(let code): return code
+            case .code(let code), .partial(let code): return code
             case .short: return EIO
             }
         }
@@ -153,7 +154,7 @@ public final class SimulatedDisk: Disk {
             case .none:
                 if state.isRecording { state.events.append(.flush) }
                 return nil
-            case .code(let code):
+            case .code(let code), .partial(let code):
                 if state.isRecording { state.events.append(.failedFlush) }
                 return code
             case .short: return EIO
@@ -170,7 +171,7 @@ public final class SimulatedDisk: Disk {
                 state.image.discard(at: offset, count: count)
                 if state.isRecording { state.events.append(.discard(offset: offset, count: count)) }
                 return nil
-            case .code(let code): return code
+            case .code(let code), .partial(let code): return code
             case .short: return EIO
             }
         }

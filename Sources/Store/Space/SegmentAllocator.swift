@@ -12,6 +12,7 @@ final class SegmentAllocator: ExtentAllocator {
         var owned: [OwnedSegment] = []
         var nextClaim = 1
         var usesReserve = false
+        var pinned = Extent(offset: 0, blocks: 0)
         var isClosed = false
         /// Where the last extent was given: its segment is kept.
         var lastSegment: UInt32?
@@ -34,6 +35,11 @@ final class SegmentAllocator: ExtentAllocator {
     var usesReserve: Bool {
         get { state.withLock { $0.usesReserve } }
         set { state.withLock { $0.usesReserve = newValue } }
+    }
+
+    var pinned: Extent {
+        get { state.withLock { $0.pinned } }
+        set { state.withLock { $0.pinned = newValue } }
     }
 
     func allocate(blocks: Int, preferred: UInt64?) throws(StoreError) -> Extent {
@@ -64,6 +70,16 @@ final class SegmentAllocator: ExtentAllocator {
         }
     }
 
+    func yield(keeping extent: Extent) throws(StoreError) {
+        try withState { state throws(StoreError) in
+            let kept = Set((pieces(of: extent) + pieces(of: state.pinned)).map(\.segment))
+            let others = state.owned.filter { !kept.contains($0.segment) }
+            state.owned.removeAll { !kept.contains($0.segment) }
+            state.nextClaim = 1
+            try giveBack(others)
+        }
+    }
+
     func close() throws(StoreError) {
         try withState { state throws(StoreError) in
             state.isClosed = true
@@ -74,9 +90,9 @@ final class SegmentAllocator: ExtentAllocator {
     }
 
     private func claim(_ blocks: Int, _ state: inout State) throws(StoreError) {
-        let last = state.lastSegment
+        let kept = Set(pieces(of: state.pinned).map(\.segment) + [state.lastSegment].compactMap(\.self))
         let exhausted = state.owned.filter { owned in
-            owned.segment != last && owned.free.run(atLeast: Self.runBlocksMin)?.count ?? 0 < Self.runBlocksMin
+            !kept.contains(owned.segment) && owned.free.run(atLeast: Self.runBlocksMin)?.count ?? 0 < Self.runBlocksMin
         }
         state.owned.removeAll { owned in exhausted.contains { $0.segment == owned.segment } }
         try giveBack(exhausted)

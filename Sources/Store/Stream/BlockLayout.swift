@@ -9,6 +9,8 @@ final class BlockLayout {
     private static let smallEpochBlocks = 16
     /// Blocks that are filled with zeros for the small epochs that follow.
     private static let zeroedBlocks = 64
+    /// Blocks that are kept for the anchors that drop checkpoints: a file on a full file system can only be written where it has blocks.
+    private static let reserveBlocks = 64
     /// Blocks asked for at a time.
     private static let requestBlocks = 256
 
@@ -23,6 +25,11 @@ final class BlockLayout {
     private let pool = BlockPool()
     /// Blocks taken from the allocator and not used yet.
     private var spare = Extent(offset: 0, blocks: 0)
+    /// Blocks that the file has for certain; empty when there are none.
+    private var reserve: Extent {
+        get { allocator.pinned }
+        set { allocator.pinned = newValue }
+    }
     /// Up to here zeros have been written into `spare`.
     private var zeroedEnd: UInt64 = 0
     /// Blocks taken since the last commit.
@@ -36,6 +43,8 @@ final class BlockLayout {
     private(set) var head: UInt64
     /// Bytes that have a place but are not written.
     private(set) var waitingBytes = 0
+    /// Whether a commit block is on the disk whose epoch failed: what it refers to must stay as it is.
+    private(set) var isTainted = false
 
     /// Whether the last free blocks may be taken, too: only by who frees others.
     var usesReserve: Bool {
@@ -60,6 +69,11 @@ final class BlockLayout {
     }
 
     private func takeBlock() throws(StoreError) -> UInt64 {
+        if usesReserve, reserve.blocks > 0 {
+            let offset = reserve.offset
+            reserve = Extent(offset: offset + UInt64(StoreFormat.blockBytes), blocks: reserve.blocks - 1)
+            return offset
+        }
         if spare.blocks == 0 {
             let preferred = spare.offset == 0 ? nil : spare.offset
             spare = try allocator.allocate(blocks: Self.requestBlocks, preferred: preferred)
@@ -173,12 +187,34 @@ final class BlockLayout {
             following += 1
         }
         try write(Array(parts[following...]))
-        try write([block] + parts[..<following])
+        do throws(StoreError) { try write([block] + parts[..<following]) } catch {
+            isTainted = !takeBack(block, headBytes: bytes.count)
+            throw error
+        }
         forgetParts()
         closeHead()
         head = next
         if epochBlocks <= Self.smallEpochBlocks { try zeroAhead() }
         epochBlocks = 0
+    }
+
+    /// Makes sure that a commit block whose write failed half-way is not found: its epoch will be abandoned, and what it refers to be given
+    /// to others.
+    private func takeBack(_ block: Part, headBytes: Int) -> Bool {
+        let found = UnsafeMutableRawBufferPointer(start: pool.take(), count: StoreFormat.blockBytes)
+        defer { if let buffer = found.baseAddress { pool.give([buffer]) } }
+        do throws(DiskError) {
+            try disk.read(at: block.offset, into: found)
+            guard found.prefix(headBytes).elementsEqual(block.bytes.prefix(headBytes)) else { return true }
+            let zeros = [UInt8](repeating: 0, count: StoreFormat.blockBytes)
+            let failure: DiskError? = zeros.withUnsafeBytes { zeros in
+                do throws(DiskError) { try disk.write([zeros], at: block.offset) } catch { return error }
+                return nil
+            }
+            // Half of it is enough.
+            if failure != nil { try disk.read(at: block.offset, into: found) }
+            return failure == nil || !found.prefix(headBytes).elementsEqual(block.bytes.prefix(headBytes))
+        } catch { return false }
     }
 
     /// Writes zeros where the next epochs will lie, once for many: a block the file has already is flushed without a commit of the file
@@ -190,26 +226,54 @@ final class BlockLayout {
         guard disk.isSparse, ready < UInt64(Self.smallEpochBlocks), ready < UInt64(spare.blocks) else { return }
         let start = spare.offset + ready * step
         let count = min(Self.zeroedBlocks, spare.blocks - Int(ready))
+        do throws(StoreError) { try writeZeros(at: start, blocks: count) } catch {
+            // The commit is written: it does not fail for want of room for others.
+            guard error.isNoRoom else { throw error }
+            return
+        }
+        zeroedEnd = start + UInt64(count) * step
+    }
+
+    /// Makes the reserve whole, where there is room for it; not while an epoch is open.
+    func fillReserve() throws(StoreError) {
+        guard disk.isSparse, reserve.blocks < Self.reserveBlocks / 2 else { return }
+        if reserve.blocks > 0 { allocator.release(reserve) }
+        reserve = Extent(offset: 0, blocks: 0)
+        let extent = try allocator.allocate(blocks: Self.reserveBlocks, preferred: nil)
+        do throws(StoreError) { try writeZeros(at: extent.offset, blocks: extent.blocks) } catch {
+            allocator.release(extent)
+            throw error
+        }
+        reserve = extent
+    }
+
+    private func writeZeros(at offset: UInt64, blocks: Int) throws(StoreError) {
         let zeros = pool.take()
         defer { pool.give([zeros]) }
         zeros.initializeMemory(as: UInt8.self, repeating: 0, count: StoreFormat.blockBytes)
         let block = UnsafeRawBufferPointer(start: zeros, count: StoreFormat.blockBytes)
-        do throws(DiskError) { try disk.write(Array(repeating: block, count: count), at: start) } catch { throw .disk(error) }
-        zeroedEnd = start + UInt64(count) * step
+        do throws(DiskError) { try disk.write(Array(repeating: block, count: blocks), at: offset) } catch { throw .disk(error) }
     }
 
     /// Throws the open epoch away; blocks that were not written yet are free again.
     func abandonEpoch() {
-        for part in parts { allocator.release(Extent(offset: part.offset, blocks: part.bytes.count / StoreFormat.blockBytes)) }
+        for part in parts where !isTainted {
+            allocator.release(Extent(offset: part.offset, blocks: part.bytes.count / StoreFormat.blockBytes))
+        }
         forgetParts()
         closeSmall()
         closeHead()
     }
 
+    /// Gives segments back, but for what was taken and is not used yet; not while an epoch is open.
+    func yield() throws(StoreError) { try allocator.yield(keeping: spare) }
+
     /// Gives back what was taken but never used.
     func close() throws(StoreError) {
         if spare.blocks > 0 { allocator.release(spare) }
+        if reserve.blocks > 0 { allocator.release(reserve) }
         spare.blocks = 0
+        reserve.blocks = 0
         try allocator.close()
     }
 

@@ -71,7 +71,8 @@ public final class StreamWriter: @unchecked Sendable {
     ///   - name: of the checkpoint, empty for none.
     ///   - time: nanoseconds since 1970.
     ///   - statistics: at most 120 bytes that the history lists.
-    /// - Throws: `StoreError`. After `full` the epoch is still there: make room and close it again, or abandon it.
+    /// - Throws: `StoreError`; then the epoch can only be abandoned. Where `isNoRoom` says so and `isBroken` does not, the same epoch
+    ///   may be given once more after room was made.
     @discardableResult
     public func close(
         state: UnsafeRawBufferPointer, name: String = "", time: UInt64, statistics: [UInt8] = []
@@ -100,7 +101,10 @@ public final class StreamWriter: @unchecked Sendable {
             throw error
         }
         return try locked { core throws(StoreError) in
-            try core.flushed(target)
+            do throws(StoreError) { try core.flushed(target) } catch {
+                // What was closed is durable all the same; the slot goes on referring to the anchor before.
+                guard error.isNoRoom, core.broken == nil else { throw error }
+            }
             return core.durableNumber
         }
     }
@@ -180,6 +184,11 @@ public final class StreamWriter: @unchecked Sendable {
     public func drop(olderThan number: UInt64) throws(StoreError) -> Int {
         try locked { core throws(StoreError) in try core.drop(olderThan: number) }
     }
+
+    /// Gives back space that was claimed ahead or is full, when room is needed: no collection frees what a writer holds.
+    ///
+    /// - Throws: `StoreError`, also while an epoch is open.
+    public func yieldSpace() throws(StoreError) { try locked { core throws(StoreError) in try core.yieldSpace() } }
 
     /// Gives the stream another name.
     ///

@@ -1,8 +1,19 @@
 extension WriterCore {
     /// Writes the history so far, and what the slot will refer to after the next flush.
+    ///
+    /// When that fails nothing of it is referred to later.
     func writeAnchor() throws(StoreError) {
         // Nothing of it may wait in the block of an open epoch's commit.
         layout.closeSmall()
+        let before = (history, anchor)
+        do throws(StoreError) { try writeHistoryAndAnchor() } catch {
+            (history, anchor) = before
+            if epoch == nil { layout.abandonEpoch() }
+            throw error
+        }
+    }
+
+    private func writeHistoryAndAnchor() throws(StoreError) {
         (anchor.history, anchor.names) = try history.store(place: layout.place)
         anchor.lastSequence = lastSequence
         anchor.lastNumber = lastNumber
@@ -31,16 +42,23 @@ extension WriterCore {
             durableNumber = target.number
         }
         guard let reference = target.anchor, reference == pendingAnchor else { return }
-        record.anchor = reference
-        try guarded { () throws(StoreError) in try ground.write(record, toSlot: slot) }
+        var newer = record
+        newer.anchor = reference
+        try guarded { () throws(StoreError) in try ground.write(newer, toSlot: slot) }
+        record = newer
         pendingAnchor = nil
     }
 
     /// Makes the history as it is now durable, slot and all.
     func anchorNow() throws(StoreError) {
         try checkUsable()
+        try guarded { () throws(StoreError) in try writeAnchor() }
+        try settleAnchor()
+    }
+
+    /// Makes the anchor that was written the one that counts.
+    private func settleAnchor() throws(StoreError) {
         try guarded { () throws(StoreError) in
-            try writeAnchor()
             try ground.disk.settle()
             try flushed(flushTarget)
             try ground.disk.settle()
@@ -64,16 +82,23 @@ extension WriterCore {
         try checkUsable()
         let dropped = try history.all().filter { $0.number < number && isDroppable($0) }
         guard !dropped.isEmpty else { return 0 }
-        try history.remove(Set(dropped.map(\.number)))
-        try anchorToFree()
+        try remove(Set(dropped.map(\.number)))
         return dropped.count
     }
 
     /// Makes a history durable that others were dropped from: the last blocks may be used for that.
-    private func anchorToFree() throws(StoreError) {
+    ///
+    /// Where there is no room even for that, nothing is dropped.
+    private func remove(_ numbers: Set<UInt64>) throws(StoreError) {
         layout.usesReserve = true
         defer { layout.usesReserve = false }
-        try anchorNow()
+        let before = history
+        try history.remove(numbers)
+        do throws(StoreError) { try guarded { () throws(StoreError) in try writeAnchor() } } catch {
+            if error.isNoRoom { history = before }
+            throw error
+        }
+        try settleAnchor()
     }
 
     /// Removes checkpoints from the history.
@@ -94,8 +119,7 @@ extension WriterCore {
                 throw .checkpointProtected(stream: record.name, number: number, reason: "it is named \(entry.name)")
             }
         }
-        try history.remove(Set(numbers))
-        try anchorToFree()
+        try remove(Set(numbers))
     }
 
     /// Names a checkpoint; an empty name takes it away.

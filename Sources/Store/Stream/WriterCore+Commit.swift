@@ -26,13 +26,25 @@ extension WriterCore {
         }
         publish(&epoch)
         epoch.gate = nil
-        try guarded { () throws(StoreError) in
-            if lastSequence - anchor.lastSequence >= Self.anchorEvery {
-                try thin()
-                try writeAnchor()
-            }
-        }
+        try prepareForLater()
         return (parent, epoch.statistics)
+    }
+
+    /// Now and then an anchor, and what is needed to drop checkpoints on a full disk.
+    ///
+    /// The checkpoint is there already: what finds no room now is done with a later one.
+    private func prepareForLater() throws(StoreError) {
+        do throws(StoreError) {
+            try guarded { () throws(StoreError) in
+                if lastSequence - anchor.lastSequence >= Self.anchorEvery {
+                    try thin()
+                    try writeAnchor()
+                }
+                if history.count >= Self.reserveFrom { try layout.fillReserve() }
+            }
+        } catch {
+            guard error.isNoRoom, broken == nil else { throw error }
+        }
     }
 
     private func check(_ closing: EpochClosing) throws(StoreError) {

@@ -4,6 +4,8 @@
 final class WriterCore {
     /// Commits between two anchors.
     static let anchorEvery: UInt64 = 64
+    /// Checkpoints from which on there is something to drop.
+    static let reserveFrom: UInt64 = 8
 
     let ground: any StoreGround
     let slot: UInt32
@@ -73,9 +75,11 @@ final class WriterCore {
     }
 
     /// Runs what writes: a disk that fails leaves the stream in a state only a new opening can find out.
+    ///
+    /// A write that finds no room is no such failure, unless a commit block was left behind that could not be taken back.
     func guarded<Result>(_ body: () throws(StoreError) -> Result) throws(StoreError) -> Result {
         do throws(StoreError) { return try body() } catch {
-            if case .disk = error { fail(error) }
+            if case .disk = error, !error.isNoRoom || layout.isTainted { fail(error) }
             throw error.inStream(record.name)
         }
     }
@@ -111,6 +115,20 @@ final class WriterCore {
         for entry in epoch.entries { current.set(entry.key, to: CurrentPages.unknown) }
         layout.abandonEpoch()
         self.epoch = nil
+    }
+
+    /// Gives back all space but what is being filled, so that a collection can free what this writer has written and dropped.
+    func yieldSpace() throws(StoreError) {
+        try checkUsable()
+        guard epoch == nil else { throw .invalid(what: "giving space back", reason: "epoch \(epoch?.number ?? 0) is still open") }
+        try guarded { () throws(StoreError) in
+            // An anchor that no slot refers to yet would look like nobody's.
+            if pendingAnchor != nil {
+                try ground.disk.settle()
+                try flushed(flushTarget)
+            }
+            try layout.yield()
+        }
     }
 
     /// The next epoch is made upon an earlier checkpoint of the stream: what a rollback needs.

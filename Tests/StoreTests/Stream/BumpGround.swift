@@ -62,6 +62,11 @@ final class BumpGround: StoreGround {
             return Extent(offset: offset, blocks: count)
         }
         func release(_ extent: Extent) {}
+        var pinned: Extent {
+            get { Extent(offset: 0, blocks: 0) }
+            set {}
+        }
+        func yield(keeping extent: Extent) throws(StoreError) {}
         func close() throws(StoreError) {}
     }
 }
