@@ -80,8 +80,9 @@ struct GroupSummary: Encodable {
         guard let checkpoints, !checkpoints.backends.isEmpty else { return ["-", "-", "-", "-", "-", "-"] }
         let target = checkpoints.period.rate.map { "\(CheckpointFormat.tenths($0))/s" } ?? "manual"
         let failed = checkpoints.backends.contains { $0.error != nil }
+        let waits = checkpoints.backends.contains { $0.waitsFor != nil }
         return [
-            failed ? "failed" : "\(CheckpointFormat.tenths(checkpoints.rate))/\(target)",
+            failed ? "failed" : waits ? "no room" : "\(CheckpointFormat.tenths(checkpoints.rate))/\(target)",
             checkpoints.stops.map { "\(CheckpointFormat.time($0.median))/\(CheckpointFormat.time($0.p99))" } ?? "-",
             "\(Int(min(checkpoints.dirtyPagesPerSecond, 1e12)))/s",
             checkpoints.durabilityLagMilliseconds.map { CheckpointFormat.time($0 * 1000) } ?? "-",

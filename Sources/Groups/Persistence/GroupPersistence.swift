@@ -45,12 +45,15 @@ public struct PersistenceReport: Codable, Sendable, Hashable {
         public var durableNumber: UInt64?
         /// Why it takes none any more.
         public var error: String?
+        /// What its next checkpoint waits for, while the group runs on; nil when it does not wait.
+        public var waitsFor: String?
 
         /// Describes a place.
-        public init(kind: BackendKind, durableNumber: UInt64? = nil, error: String? = nil) {
+        public init(kind: BackendKind, durableNumber: UInt64? = nil, error: String? = nil, waitsFor: String? = nil) {
             self.kind = kind
             self.durableNumber = durableNumber
             self.error = error
+            self.waitsFor = waitsFor
         }
     }
     /// Stop times of the recent checkpoints in microseconds.

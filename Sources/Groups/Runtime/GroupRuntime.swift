@@ -220,7 +220,7 @@ public final class GroupRuntime: Sendable {
 
     func warn(_ message: String) {
         EngineLog.write("warning: \(message)")
-        update { $0.warnings.append(message) }
+        update { if !$0.warnings.contains(message) { $0.warnings.append(message) } }
     }
 
     /// Writes down why the engine failed and returns the message for the user.

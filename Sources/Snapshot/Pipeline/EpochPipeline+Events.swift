@@ -11,7 +11,8 @@ extension EpochPipeline {
             configuration.report(.durable(epoch, backend: name))
         case .failed(let error):
             // In this order: who is told of the failure, or finds the backend gone, finds the rest done.
-            let pauses = configuration.failurePolicy == .pauseGroup
+            let isWanted = state.withLock { state in !state.isStopping && state.queues.contains { $0.backend.name == name } }
+            let pauses = isWanted && configuration.failurePolicy == .pauseGroup
             if pauses { pauseGuest() }
             configuration.report(.backendFailed(error, guestIsPaused: pauses))
             if !pauses { retire(name) }

@@ -1,4 +1,5 @@
 internal import AuroraVMM
+internal import Linux
 public import Store
 import Synchronization
 
@@ -20,13 +21,13 @@ public final class StoreBackend: Backend, @unchecked Sendable {
     public struct Environment: Sendable {
         /// What is kept beside the machine's state in a checkpoint: called after the stop, with the epoch.
         public var envelope: @Sendable (EpochNumber, _ machine: [UInt8]) throws -> [UInt8]
-        /// Makes room when the store is full; false when there is none to be made.
-        public var makeRoom: @Sendable () -> Bool
+        /// Makes room when there is none, or waits for it, with no epoch open; false to give up.
+        public var makeRoom: @Sendable (StoreError) -> Bool
 
         /// Describes a group.
         public init(
             envelope: @escaping @Sendable (EpochNumber, _ machine: [UInt8]) throws -> [UInt8],
-            makeRoom: @escaping @Sendable () -> Bool = { false }
+            makeRoom: @escaping @Sendable (StoreError) -> Bool = { _ in false }
         ) {
             self.envelope = envelope
             self.makeRoom = makeRoom
@@ -66,8 +67,8 @@ public final class StoreBackend: Backend, @unchecked Sendable {
 
     /// Writes pages ahead of their epoch.
     public func stage(_ pages: PageSet) throws(BackendError) {
-        // The epoch's number is known when it is closed.
-        try guarded { () throws(StoreError) in
+        try findingRoom { () throws(StoreError) in
+            // The epoch's number is known when it is closed.
             try open(writer.lastNumber + 1)
             try add(pages, retained: false)
         }
@@ -81,7 +82,7 @@ public final class StoreBackend: Backend, @unchecked Sendable {
             throw BackendError(backend: name, reason: "\(error)")
         }
         let figures = CheckpointFigures(epoch.statistics, previous: previous)
-        try guarded { () throws(StoreError) in
+        try findingRoom { () throws(StoreError) in
             try open(epoch.number.rawValue)
             try add(epoch.pages, retained: true)
             let closed = try close(epoch, bytes, figures)
@@ -127,17 +128,29 @@ public final class StoreBackend: Backend, @unchecked Sendable {
     }
 
     private func close(_ epoch: Epoch, _ bytes: [UInt8], _ figures: CheckpointFigures) throws(StoreError) -> Store::EpochStatistics {
+        let result: Result<Store::EpochStatistics, StoreError> = bytes.withUnsafeBytes { state in
+            do throws(StoreError) {
+                let closed = try writer.close(
+                    state: state, name: epoch.name ?? "", time: UInt64(clamping: epoch.wallClock), statistics: figures.encoded)
+                return .success(closed.statistics)
+            } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    /// Does what writes; where there is no room, abandons the epoch, has room made, and begins it anew.
+    ///
+    /// Not with the epoch open: its gate keeps the collector out, and what it shares with others may be freed. Pages that came in
+    /// earlier calls are no longer there, so that an epoch of several parts cannot begin anew.
+    private func findingRoom(_ body: () throws(StoreError) -> Void) throws(BackendError) {
+        let hasEarlierParts = isOpen
         while true {
-            let result: Result<Store::EpochStatistics, StoreError> = bytes.withUnsafeBytes { state in
-                do throws(StoreError) {
-                    let closed = try writer.close(
-                        state: state, name: epoch.name ?? "", time: UInt64(clamping: epoch.wallClock), statistics: figures.encoded)
-                    return .success(closed.statistics)
-                } catch { return .failure(error) }
-            }
-            // A full store keeps the epoch: it is closed again when there is room.
-            if case .failure(.full) = result, environment.makeRoom() { continue }
-            return try result.get()
+            let failure: StoreError
+            do throws(StoreError) { return try body() } catch { failure = error }
+            abandon()
+            guard failure.isNoRoom, !writer.isBroken else { throw BackendError(backend: name, reason: "\(failure)") }
+            let isWorthATry = !hasEarlierParts && environment.makeRoom(failure)
+            guard isWorthATry else { throw BackendError(backend: name, reason: "\(failure)", errno: .noSpace) }
         }
     }
 

@@ -62,8 +62,8 @@ extension GroupMachineOfStore: GroupPersistence {
             state.withLock { $0.history }?.maintain()
         case .durable: break
         case .backendFailed(let error, let isPaused):
-            environment.warn(
-                "\(error). \(isPaused ? "The group stands still; when the cause is removed: aurora detach, attach, resume" : "")")
+            let rest = isPaused ? ". The group stands still; when the cause is removed: aurora detach, attach, resume" : ""
+            environment.warn("\(error)\(rest)")
         case .failed(.stopped), .failed(.ended): break
         case .failed(let error): environment.warn("No more checkpoints are made: \(error)")
         }
@@ -107,6 +107,7 @@ extension GroupMachineOfStore: GroupPersistence {
             guard let pipeline = state.withLock({ $0.pipeline }), pipeline.backends.contains(where: { $0.name == kind.rawValue }) else {
                 throw GroupError(.invalidValue, "The group has no backend \(kind.rawValue)")
             }
+            if kind == .store { state.withLock { $0.history }?.giveUpWaiting() }
             do throws(PipelineError) { try pipeline.detach(kind.rawValue) } catch { throw GroupError(.host, "\(error)") }
             let history = state.withLock { state -> StoreHistory? in
                 if kind == .memory { state.memory = nil }
@@ -150,17 +151,24 @@ extension GroupMachineOfStore: GroupPersistence {
 
     /// What is asked for must be in the store where there is one, not only in a backend that has a whole checkpoint sooner.
     func take(_ pipeline: EpochPipeline, _ name: String?) throws -> CheckpointReceipt {
-        let backend = state.withLock { $0.history } == nil ? nil : StoreBackend.name
-        let result = Waiting.result { () async -> Result<EpochNumber, PipelineError> in
+        let history = state.withLock { $0.history }
+        let backend = history == nil ? nil : StoreBackend.name
+        // Who asks is told when there is no room, and may come again; the checkpoint may be made all the same when there is.
+        let request: @Sendable () async -> Result<EpochNumber, PipelineError> = {
             do throws(PipelineError) { return .success(try await pipeline.requestCheckpoint(name: name, on: backend)) } catch {
                 return .failure(error)
             }
         }
+        let result = Waiting.result(request) { history?.waitsForRoom != nil }
         switch result {
-        case .success(let number):
+        case nil:
+            throw GroupError(
+                .host, "The checkpoint waits for room in the store. \(history?.waitsForRoom ?? "There is some again")",
+                remedy: "Make room and ask again; the group runs on meanwhile.")
+        case .success(let number)?:
             let stop = pipeline.statistics.epochs.last?.stop ?? 0
             return CheckpointReceipt(number: number.rawValue, name: name, stopMicroseconds: Double(stop) / 1000)
-        case .failure(let error): throw GroupError(.host, "\(error)")
+        case .failure(let error)?: throw GroupError(.host, "\(error)")
         }
     }
 
@@ -176,7 +184,9 @@ extension GroupMachineOfStore: GroupPersistence {
         guard let pipeline else { return report }
         report.backends = pipeline.backends.compactMap { status in
             BackendKind(rawValue: status.name).map {
-                PersistenceReport.Backend(kind: $0, durableNumber: status.durable?.rawValue, error: status.failure?.description)
+                PersistenceReport.Backend(
+                    kind: $0, durableNumber: status.durable?.rawValue,
+                    error: status.failure?.description, waitsFor: $0 == .store ? history?.waitsForRoom : nil)
             }
         }
         report.latestNumber = pipeline.lastEpoch.rawValue
@@ -206,8 +216,17 @@ extension GroupMachineOfStore: GroupPersistence {
 
 /// Waiting on a thread for what an asynchronous function answers.
 enum Waiting {
+    private static let lookMilliseconds = 100
+
     /// Runs it, and returns when it has answered; never on a thread of Swift's own pool.
     static func result<Answer: Sendable>(_ body: @escaping @Sendable () async -> Answer) -> Answer {
+        while true { if let answer = result(body, unless: { false }) { return answer } }
+    }
+
+    /// The same; nil when there is an obstacle, which is looked for until it has answered.
+    static func result<Answer: Sendable>(
+        _ body: @escaping @Sendable () async -> Answer, unless isObstructed: () -> Bool
+    ) -> Answer? {
         let done = DispatchSemaphore(value: 0)
         let holder = Holder<Answer>()
         Task.detached {
@@ -216,8 +235,9 @@ enum Waiting {
             done.signal()
         }
         while true {
-            done.wait()
+            _ = done.wait(timeout: .now() + .milliseconds(lookMilliseconds))
             if let answer = holder.value { return answer }
+            if isObstructed() { return nil }
         }
     }
 

@@ -93,6 +93,7 @@ final class GroupMachineOfStore: GroupMachine {
             return (state.pipeline, state.history)
         }
         machine.stop()
+        history?.giveUpWaiting()
         pipeline?.stop()
         history?.finish()
     }

@@ -13,13 +13,18 @@ final class SpaceKeeper: Sendable {
     private static let collectEveryMin: UInt64 = 32 << 20
     /// A collection for each so many of the bytes there is room for.
     private static let collectionsPerRoom: UInt64 = 16
-    /// Tries to make room for one epoch.
-    private static let attemptsMax = 3
+    /// Where nothing can be freed: milliseconds until the next try, at least and at most.
+    private static let pauseMin: UInt64 = 100
+    private static let pauseMax: UInt64 = 5000
 
     private struct State {
         var collectAtBytes: UInt64
         var isCollecting = false
-        var failedAttempts = 0
+        /// Why checkpoints wait for room; nil when they do not.
+        var problem: String?
+        /// Milliseconds to wait when nothing can be freed.
+        var pause = SpaceKeeper.pauseMin
+        var hasGivenUp = false
     }
     private let access: StoreAccess
     private let writer: StreamWriter
@@ -60,17 +65,42 @@ final class SpaceKeeper: Sendable {
         if thread == nil { state.withLock { $0.isCollecting = false } }
     }
 
-    /// Frees what can be freed, old checkpoints included; false when that was nothing.
-    func makeRoom() -> Bool {
-        let mayTry = state.withLock { state in
-            state.failedAttempts += 1
-            return state.failedAttempts <= SpaceKeeper.attemptsMax
+    /// Why checkpoints wait for room; nil when they do not.
+    var problem: String? { state.withLock { $0.problem } }
+
+    /// Nobody waits for room any more: the group ends, or lets the store go.
+    func giveUp() { state.withLock { $0.hasGivenUp = true } }
+
+    /// An epoch is durable: there was room for it.
+    func foundRoom() {
+        let hadProblem = state.withLock { state in
+            defer { (state.problem, state.pause) = (nil, Self.pauseMin) }
+            return state.problem != nil
         }
-        guard mayTry else { return false }
-        warn("The store is full; looking for space that no checkpoint needs")
-        guard collect(isFull: true) > 0 else { return false }
-        state.withLock { $0.failedAttempts = 0 }
-        return true
+        if hadProblem { warn("There is room in the store again; checkpoints go on") }
+    }
+
+    /// Frees what can be freed, old checkpoints included, or else waits a moment for others to make room.
+    ///
+    /// - Returns: false when nobody waits any more. Otherwise it is worth a try.
+    func makeRoom(_ error: StoreError) -> Bool {
+        if state.withLock({ $0.hasGivenUp }) { return false }
+        EngineMessage.write("No room for a checkpoint: \(error)")
+        do throws(StoreError) { try writer.yieldSpace() } catch { EngineMessage.write("Cannot give space back: \(error)") }
+        if collect(isFull: true) > 0 { return true }
+        let isNew = state.withLock { state in
+            defer { state.problem = "\(error)" }
+            return state.problem == nil
+        }
+        if isNew {
+            warn("There is no room in the store \(access.path): the group runs on, its next checkpoint waits. Free some on its disk")
+        }
+        let pause = state.withLock { state in
+            defer { state.pause = min(state.pause * 2, Self.pauseMax) }
+            return state.pause
+        }
+        for _ in 0..<(pause / Self.pauseMin) where !state.withLock({ $0.hasGivenUp }) { usleep(UInt32(Self.pauseMin * 1000)) }
+        return !state.withLock { $0.hasGivenUp }
     }
 
     /// Blocks that were freed; zero also when another process is at it.
@@ -81,8 +111,22 @@ final class SpaceKeeper: Sendable {
         if isFull, let limit = budget.storeBytes { budget.storeBytes = min(limit, StoreRoom.takenBytes(access) / 4 * 3) }
         do throws(StoreError) { return try access.store.collect(within: budget, thinning: writer).blocksFreed } catch .busy {
             return 0
+        } catch  where error.isNoRoom && isFull {
+            return dropAll()
         } catch {
             EngineMessage.write("Cannot collect: \(error)")
+            return 0
+        }
+    }
+
+    /// The last resort where not even the list of the checkpoints that stay has room: only the newest and those with names stay.
+    private func dropAll() -> UInt64 {
+        guard yieldsToStore || historyBytes != nil else { return 0 }
+        do throws(StoreError) {
+            try writer.drop(olderThan: writer.lastNumber)
+            return try access.store.collect().blocksFreed
+        } catch {
+            EngineMessage.write("Cannot drop checkpoints: \(error)")
             return 0
         }
     }

@@ -22,7 +22,7 @@ final class StoreHistory: Sendable {
         backend = StoreBackend(
             writer,
             StoreBackend.Environment(
-                envelope: { try contexts.envelope($0, machine: $1) }, makeRoom: { collector.makeRoom() }))
+                envelope: { try contexts.envelope($0, machine: $1) }, makeRoom: { collector.makeRoom($0) }))
     }
 
     /// Begins a history with the group's image, or goes on with one from there: memory comes anew.
@@ -84,8 +84,17 @@ final class StoreHistory: Sendable {
         do throws(StoreError) { try writer.finish() } catch { EngineMessage.write("Cannot end the history in good order: \(error)") }
     }
 
-    /// Looks after the space of the store now and then.
-    func maintain() { collector.look(writtenBytes: backend.counters.writtenBytes) }
+    /// An epoch is durable: looks after the space of the store now and then.
+    func maintain() {
+        collector.foundRoom()
+        collector.look(writtenBytes: backend.counters.writtenBytes)
+    }
+
+    /// Why checkpoints wait for room in the store; nil when they do not.
+    var waitsForRoom: String? { collector.problem }
+
+    /// Checkpoints that wait for room fail now: the backend is about to be let go.
+    func giveUpWaiting() { collector.giveUp() }
 
     private static func options(_ environment: GroupMachineOfStore.Environment) -> WriterOptions {
         var options =
