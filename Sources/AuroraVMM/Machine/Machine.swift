@@ -44,6 +44,15 @@ public final class Machine: Sendable {
             windows: parts.devices.addresses)
         try parts.platform.boot(contents, memory: parts.memory, cpu: parts.cpu, cpuid: try system.supportedCPUID())
         try self.init(parts)
+        rehearseSave()
+    }
+
+    /// Takes the state once, for nothing: the first time costs half a millisecond more, for program pages and types that nobody has
+    /// touched yet, and the first stop of a running guest should not have to pay that.
+    private func rehearseSave() {
+        devices.quiesce()
+        _ = try? save()
+        devices.resume()
     }
 
     /// Makes a machine of parts that are ready to run, paused.
