@@ -76,7 +76,7 @@ struct PsCommand: ParsableCommand {
         let usual = CommandContext.data.storePath
         let stores = entries.map { entry in (try? GroupName(entry.name)).map(CommandContext.storePath(of:)) ?? usual }
         for path in Set(stores).union([usual]) {
-            guard let access = try? StoreAccess.open(path), let streams = try? access.streams() else { continue }
+            guard let access = try? StoreAccess.openForReading(path), let streams = try? access.streams() else { continue }
             for stream in streams where stream.name.hasPrefix("group/") && stream.latestNumber != nil {
                 let name = String(stream.name.dropFirst("group/".count))
                 if let index = stores.indices.first(where: { entries[$0].name == name }) {

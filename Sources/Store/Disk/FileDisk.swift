@@ -114,6 +114,7 @@ public final class FileDisk: Disk {
 
     /// Writes through the ring unless another thread is using it, or there is none.
     public func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        guard !isReadOnly else { throw DiskError(.write, name, offset: offset, code: EROFS) }
         let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
         // A store never grows its file: beyond the end is a mistake of the caller, which `pwritev` would not notice.
         guard offset <= byteCount, total <= byteCount - offset else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
@@ -174,14 +175,17 @@ public final class FileDisk: Disk {
 
 extension FileDisk {
     /// Takes a lock on an open file of its own, so that two locks of one process conflict, too.
+    ///
+    /// Whoever opened it for reading only changes nothing: a shared lock, the only kind there is then, keeps out all who do.
     public func lock(_ range: DiskLock, exclusive: Bool, wait: Bool) throws(DiskError) -> (any DiskLockHandle)? {
         let number = try borrowLockDescriptor()
         let handle = Handle(disk: self, descriptor: number)
+        let kind = exclusive && !isReadOnly ? F_WRLCK : F_RDLCK
         for bytes in range.ranges {
             var result: Int
             repeat {
                 result = clinux_ofd_lock(
-                    number, Int16(exclusive ? F_WRLCK : F_RDLCK), Int64(clamping: bytes.lowerBound), Int64(clamping: bytes.count),
+                    number, Int16(kind), Int64(clamping: bytes.lowerBound), Int64(clamping: bytes.count),
                     wait ? 1 : 0)
             } while result == -Int(EINTR)
             if !wait, result == -Int(EAGAIN) || result == -Int(EACCES) { return nil }

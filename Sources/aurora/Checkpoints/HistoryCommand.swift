@@ -29,7 +29,7 @@ struct HistoryCommand: ParsableCommand {
 
     func run() throws {
         let name = try GroupName(group)
-        let access = try store.open(for: name)
+        let access = try store.openForReading(for: name)
         var entries = try access.history(GroupDirectory.streamName(name))
         // What a running group has not flushed yet may still be lost.
         if let durable = HistoryCommand.durableNumber(name) {

@@ -25,6 +25,16 @@ struct StoreAccess: Sendable {
         return access
     }
 
+    /// Opens a store that exists, for a command that only reads it: also where nothing can be written.
+    ///
+    /// - Throws: as `open`.
+    static func openForReading(_ path: String) throws -> StoreAccess {
+        do { return try open(path) } catch let error as DiskError where error.operation == .open && [EROFS, EACCES].contains(error.code) {
+            let disk = try FileDisk.open(path, readOnly: true)
+            return StoreAccess(path: path, store: try Store.open(disk, memory: .alone), disk: disk)
+        }
+    }
+
     /// Does what excludes collections and scrubs, when those under way have ended: running groups collect now and then.
     ///
     /// - Throws: as `body`; `StoreError.busy` when it does not get its turn within two minutes.

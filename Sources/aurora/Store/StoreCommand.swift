@@ -79,7 +79,7 @@ struct StoreStatCommand: ParsableCommand {
     }
 
     func run() throws {
-        let access = try store.open()
+        let access = try store.openForReading()
         let figures = Figures(
             path: access.path, limitBytes: Int(clamping: access.disk.byteCount), allocatedBytes: SmallFile.allocatedBytes(access.path),
             streams: try access.streams())
@@ -103,7 +103,7 @@ struct StoreInspectCommand: ParsableCommand {
     @OptionGroup var store: StoreOptions
     @Argument(help: "The stream, for example group/web or image/base.") var stream: String
 
-    func run() throws { print(try CommandContext.json(try store.open().history(stream))) }
+    func run() throws { print(try CommandContext.json(try store.openForReading().history(stream))) }
 }
 
 /// `aurora gc`, also `aurora store gc`.
@@ -133,7 +133,7 @@ struct StoreScrubCommand: ParsableCommand {
     @OptionGroup var store: StoreOptions
 
     func run() throws {
-        let access = try store.open()
+        let access = try repair ? store.open() : store.openForReading()
         defer { StoreCommand.endProgress() }
         try StoreVerifyCommand.tell(try access.inTurn { try $0.scrub(repairs: repair, progress: StoreCommand.progress("scrubbing")) })
     }
@@ -147,7 +147,7 @@ struct StoreVerifyCommand: ParsableCommand {
     @OptionGroup var store: StoreOptions
 
     func run() throws {
-        let access = try store.open()
+        let access = try store.openForReading()
         defer { StoreCommand.endProgress() }
         try StoreVerifyCommand.tell(try access.inTurn { try $0.verify(progress: StoreCommand.progress("verifying")) })
     }

@@ -15,6 +15,14 @@ struct StoreOptions: ParsableArguments {
     /// The store that is meant when no group is.
     func open() throws -> StoreAccess { try StoreAccess.open(try absolutePath ?? CommandContext.data.storePath) }
 
+    /// The same for a command that only reads: it may be where nothing can be written.
+    func openForReading(for name: GroupName) throws -> StoreAccess {
+        try StoreAccess.openForReading(try absolutePath ?? CommandContext.storePath(of: name))
+    }
+
+    /// The store that is meant when no group is, for a command that only reads.
+    func openForReading() throws -> StoreAccess { try StoreAccess.openForReading(try absolutePath ?? CommandContext.data.storePath) }
+
     /// The path that was given.
     var absolutePath: String? {
         get throws {

@@ -87,6 +87,34 @@ final class TemporaryDirectory {
         withExtendedLifetime(exclusive) {}
     }
 
+    /// What can only be read is listed, verified and scrubbed; what would change it is refused with the reason.
+    @Test func aReadOnlyStoreCanBeRead() throws {
+        let directory = try TemporaryDirectory()
+        let path = "\(directory.path)/disk"
+        let disk = try FileDisk.create(path, byteCount: 40 << 20)
+        try Store.create(on: disk, StoreConfiguration(slotCount: 4, identity: StoreIdentity(low: 1, high: 2)))
+        do {
+            let writer = try Store.open(disk, memory: .alone).createStream(name: "one", time: 1)
+            try writer.begin(1)
+            try PageContents.add([(PageKey(rawValue: 3), 7)], to: writer)
+            try writer.close(bytes: [1], time: 1)
+            try writer.finish()
+        }
+        let readOnly = try FileDisk.open(path, readOnly: true)
+        let store = try Store.open(readOnly, memory: .alone)
+        #expect(try store.history("one").map(\.number) == [1])
+        #expect(try PageContents.read(PageKey(rawValue: 3), from: store.checkpoint(stream: "one")) == PageContents.bytes(7))
+        #expect(try store.verify().findingCount == 0 && store.scrub().findingCount == 0)
+        // While it is looked at, nobody changes it; and the other way round.
+        let reading = try readOnly.lock(.collection, exclusive: true, wait: false)
+        #expect(try disk.lock(.collection, exclusive: true, wait: false) == nil)
+        withExtendedLifetime(reading) {}
+        let error = #expect(throws: StoreError.self) { try store.createStream(name: "two", time: 1) }
+        #expect("\(error.map { "\($0)" } ?? "")".contains("Read-only file system"), "\(String(describing: error))")
+        #expect(throws: StoreError.self) { try store.removeStream("one") }
+        #expect(try store.history("one").count == 1)
+    }
+
     @Test func usersOfOtherSharedMemoryAreSeen() throws {
         let directory = try TemporaryDirectory()
         let disk = try FileDisk.create("\(directory.path)/disk", byteCount: 1 << 20)
