@@ -49,6 +49,7 @@ struct LaunchClonesCommand: ParsableCommand {
             try machine.control.send(InstanceRequest(.restore, launch: images.function.manifest.digest, port: agentPort))
             _ = try InstanceWaiting.next(machine.control, .running)
             machines.append(machine)
+            InstanceWaiting.discard(host.socket)
             if check { continue }
             // A moment in which the clone shows signs of life; then it stands still, as between requests.
             usleep(20_000)
@@ -69,7 +70,10 @@ struct LaunchClonesCommand: ParsableCommand {
         let ending = clinux_clock_ns(CLOCK_MONOTONIC)
         machines = []
         let deadline = ending + 60_000_000_000
-        while !HostFigures.children(of: host.process).isEmpty, clinux_clock_ns(CLOCK_MONOTONIC) < deadline { usleep(10_000) }
+        while !HostFigures.children(of: host.process).isEmpty, clinux_clock_ns(CLOCK_MONOTONIC) < deadline {
+            InstanceWaiting.discard(host.socket)
+            usleep(10_000)
+        }
         figures.endSeconds = Double(clinux_clock_ns(CLOCK_MONOTONIC) - ending) / 1e9
         figures.processesLeft = HostFigures.children(of: host.process).count
         print(try CommandContext.json(figures))

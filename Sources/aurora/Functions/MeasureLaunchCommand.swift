@@ -85,6 +85,11 @@ enum InstanceWaiting {
         guard report.kind == kind else { throw GroupError(.host, "The instance host failed: \(report.reason)") }
     }
 
+    /// Takes what a host has told meanwhile: it waits when nobody reads its reports.
+    static func discard(_ socket: MessageSocket) {
+        while case .message = socket.receive(waits: false) {}
+    }
+
     /// The next report, which must be of a kind.
     static func next(_ control: MessageSocket, _ kind: InstanceReport.Kind) throws -> InstanceReport {
         guard case .message(let bytes, _) = control.receive(waits: true),
