@@ -119,11 +119,10 @@ final class Invoker: Sendable {
     private func wait(_ function: DeployedFunction) async -> InstanceShelf.Turn {
         let ticket = tickets.wrappingAdd(1, ordering: .relaxed).newValue
         let name = function.name
-        let timer = Task {
-            try await Task.sleep(for: .milliseconds(limits.waitMilliseconds))
+        let alarm = Alarms.shared.set(milliseconds: limits.waitMilliseconds) { [self] in
             giveUp(ticket, name, .throttled("no instance was free within \(limits.waitMilliseconds) ms"))
         }
-        defer { timer.cancel() }
+        defer { Alarms.shared.cancel(alarm) }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let resume = OnceResumption(continuation)
@@ -188,20 +187,18 @@ final class Invoker: Sendable {
     private func serve(
         _ invocation: Invocation, by instance: any FunctionInstance, _ function: DeployedFunction
     ) async -> Result<InvocationResult, InstanceError> {
+        let milliseconds = function.timeoutSeconds * 1000
         let grace = limits.graceMilliseconds
         return await withCheckedContinuation { continuation in
             let resume = OnceResumption<Result<InvocationResult, InstanceError>>(continuation)
-            let watchdog = Task {
-                try await Task.sleep(for: .milliseconds(function.timeoutSeconds * 1000 + grace))
-                resume(.failure(.timedOut(milliseconds: function.timeoutSeconds * 1000)))
-            }
+            let alarm = Alarms.shared.set(milliseconds: milliseconds + grace) { resume(.failure(.timedOut(milliseconds: milliseconds))) }
             Task {
                 do throws(InstanceError) {
                     resume(.success(try await instance.invoke(invocation)))
                 } catch {
                     resume(.failure(error))
                 }
-                watchdog.cancel()
+                Alarms.shared.cancel(alarm)
             }
         }
     }

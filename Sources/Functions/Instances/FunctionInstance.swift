@@ -4,7 +4,9 @@
 public protocol FunctionInstance: AnyObject, Sendable {
     /// Names the instance in logs and metrics.
     var identifier: String { get }
-    /// Private memory in bytes, as the kernel counts it now; nil when it cannot be told.
+    /// Memory of its own in bytes, as the kernel counts it now; nil when it cannot be told.
+    ///
+    /// Asked after every request.
     var privateBytes: Int? { get }
     /// How its machine was had: `.pooled` or `.restored`, or `.cold`.
     var startKind: StartKind { get }

@@ -52,7 +52,7 @@ struct MetricsReport {
             out.sample("aurora_function_instances", [("function", name), ("state", "active")], Double(counts.active))
             out.sample("aurora_function_instances", [("function", name), ("state", "idle")], Double(counts.idle))
         }
-        out.begin("aurora_function_private_bytes", "gauge", "Private memory of the instance that served last.")
+        out.begin("aurora_function_private_bytes", "gauge", "Memory of its own of the instance that served last.")
         for (name, function) in functions {
             guard let bytes = function.privateBytes else { continue }
             out.sample("aurora_function_private_bytes", [("function", name)], Double(bytes))

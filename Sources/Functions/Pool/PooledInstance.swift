@@ -59,17 +59,14 @@ final class PooledInstance: FunctionInstance {
 
     var isUsable: Bool { state.withLock { $0.failure == nil } && machine.isAlive }
 
-    var privateBytes: Int? { PrivateMemory.bytes("\(machine.process)") }
+    var privateBytes: Int? { PrivateMemory.anonymousBytes("\(machine.process)") }
 
     // MARK: - Requests
 
     func invoke(_ invocation: Invocation) async throws(InstanceError) -> InvocationResult {
-        let milliseconds = invocation.deadline - clinux_wall_nanoseconds() / 1_000_000
-        let limit = Task { [weak self] in
-            guard (try? await Task.sleep(for: .milliseconds(max(0, milliseconds)))) != nil else { return }
-            self?.fail(.timedOut(milliseconds: Int(clamping: max(0, milliseconds))))
-        }
-        defer { limit.cancel() }
+        let milliseconds = Int(clamping: max(0, invocation.deadline - clinux_wall_nanoseconds() / 1_000_000))
+        let limit = Alarms.shared.set(milliseconds: milliseconds) { [weak self] in self?.fail(.timedOut(milliseconds: milliseconds)) }
+        defer { Alarms.shared.cancel(limit) }
         let result: Result<InvocationResult, InstanceError> = await withCheckedContinuation { continuation in
             begin(invocation) { continuation.resume(returning: $0) }
         }
@@ -123,11 +120,7 @@ final class PooledInstance: FunctionInstance {
 
     private func pauseLater() {
         let request = state.withLock { $0.requests }
-        let delay = configuration.pauseMilliseconds
-        Task.detached { [weak self] in
-            try? await Task.sleep(for: .milliseconds(delay))
-            self?.pause(after: request)
-        }
+        _ = Alarms.shared.set(milliseconds: configuration.pauseMilliseconds) { [weak self] in self?.pause(after: request) }
     }
 
     private func pause(after request: UInt64) {

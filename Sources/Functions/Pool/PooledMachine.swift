@@ -57,11 +57,8 @@ final class PooledMachine: Sendable {
 
     /// Sends a request and waits for its answer; a machine that takes too long is ended.
     func request(_ request: InstanceRequest, seconds: Int) async -> InstanceReport? {
-        let limit = Task { [self] in
-            guard (try? await Task.sleep(for: .seconds(seconds))) != nil else { return }
-            close()
-        }
-        defer { limit.cancel() }
+        let limit = Alarms.shared.set(milliseconds: seconds * 1000) { [self] in close() }
+        defer { Alarms.shared.cancel(limit) }
         return await withCheckedContinuation { continuation in send(request) { continuation.resume(returning: $0) } }
     }
 
