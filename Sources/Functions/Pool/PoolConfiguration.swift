@@ -4,6 +4,9 @@ public struct PoolConfiguration: Sendable, Hashable {
     public var readyMax = 4
     /// Machines made at once for each runtime, beyond those that somebody waits for.
     public var makingMax = 2
+    /// Milliseconds after a machine was taken until another is made for it, as long as there are others: making one takes a processor
+    /// for some milliseconds, which the request that took it needs.
+    public var fillMilliseconds = 30
     /// The longest a machine may take to be made or restored, seconds.
     public var machineSeconds = 20
     /// Milliseconds without a request after which an instance stands still.

@@ -60,7 +60,7 @@ final class RuntimePool: Sendable {
             return index.map { state.ready.remove(at: $0).machine }
         }
         if let found {
-            fill()
+            fillLater()
             return (found, .pooled)
         }
         let result: Result<PooledMachine, InstanceError> = await withCheckedContinuation { continuation in
@@ -85,6 +85,12 @@ final class RuntimePool: Sendable {
             return state.host
         }
         try? host?.socket.send(InstanceHostRequest(preparing: digest))
+    }
+
+    /// Makes up for a machine that was taken: not while the request that took it is being served, as long as there are others.
+    private func fillLater() {
+        if state.withLock({ $0.ready.isEmpty }) { return fill() }
+        _ = Alarms.shared.set(milliseconds: configuration.fillMilliseconds) { [weak self] in self?.fill() }
     }
 
     /// Begins to make machines until enough are ready or under way.
