@@ -3,6 +3,7 @@
 #define CLINUX_INSTANCES_H
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -34,6 +35,15 @@ static inline long clinux_die_with_parent(int parent) {
 static inline long clinux_reap(int *status) { CLINUX_INSTANCE_RESULT(waitpid(-1, status, WNOHANG)); }
 // Waits for one child.
 static inline long clinux_wait_for(int pid, int *status) { CLINUX_INSTANCE_RESULT(waitpid(pid, status, 0)); }
+static const int CLINUX_MADV_WILLNEED = MADV_WILLNEED;
+// Whether the page at an address is in memory, mapped or not: 1 or 0.
+static inline long clinux_page_is_in_memory(void *address) {
+    unsigned char state = 0;
+    if (mincore(address, 1, &state) != 0) return -(long)errno;
+    return state & 1;
+}
+// Gives the kernel back what the heap does not use.
+static inline long clinux_heap_trim(void) { return malloc_trim(0); }
 static inline long clinux_forget_cached(int fd) { return -(long)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
 static inline long clinux_unblock_all_signals(void) {
     sigset_t none;

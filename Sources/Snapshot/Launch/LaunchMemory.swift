@@ -55,6 +55,27 @@ public final class LaunchMemory: @unchecked Sendable {
         }
     }
 
+    /// Whether the files' pages of some runs are in memory, as far as a few of them tell: then mapping them ahead waits for no disk.
+    func isCached(_ runs: some RandomAccessCollection<WorkingSet.Run>) -> Bool {
+        let step = max(1, runs.count / LaunchMemory.samples)
+        for run in stride(from: 0, to: runs.count, by: step).map({ runs[runs.index(runs.startIndex, offsetBy: $0)] }) {
+            var isThere = true
+            try? pieces(run.first, 1) { (address, _, _) throws(LaunchError) in isThere = clinux_page_is_in_memory(address) != 0 }
+            if !isThere { return false }
+        }
+        return true
+    }
+
+    /// Has the kernel begin to read pages that will be used, without waiting for them.
+    func prefetch(_ first: Int, _ count: Int) {
+        guard first >= 0, count > 0, first <= pages - count else { return }
+        try? pieces(first, count) { (address, count, _) throws(LaunchError) in
+            _ = clinux_madvise(address, count * pageBytes, CLINUX_MADV_WILLNEED)
+        }
+    }
+
+    private static let samples = 8
+
     /// Calls `body` with the address, the pages, and the pages before, for each piece of memory that a run lies in.
     private func pieces(
         _ first: Int, _ count: Int, _ body: (UnsafeMutableRawPointer, Int, Int) throws(LaunchError) -> Void

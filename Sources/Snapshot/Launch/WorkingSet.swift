@@ -160,6 +160,30 @@ extension LaunchMemory {
         return WorkingSet(found.prefix(WorkingSet.pagesMax))
     }
 
+    /// Whether the pages of a working set that were written can be mapped ahead without waiting for a disk.
+    public func isInMemory(_ set: WorkingSet) -> Bool { isCached(set.runs.filter(\.isWritten)) }
+
+    /// Has the kernel read the pages of a working set from the disk while the guest runs; near ones by one request.
+    public func prefetch(_ set: WorkingSet) {
+        var pending: (first: Int, end: Int)?
+        for run in set.runs {
+            let end = run.first + run.count
+            guard let last = pending else {
+                pending = (run.first, end)
+                continue
+            }
+            if run.first - last.end <= LaunchMemory.gapPrefetched {
+                pending = (last.first, end)
+            } else {
+                prefetch(last.first, last.end - last.first)
+                pending = (run.first, end)
+            }
+        }
+        if let last = pending { prefetch(last.first, last.end - last.first) }
+    }
+
+    private static let gapPrefetched = 16
+
     /// Maps the pages of a working set ahead.
     ///
     /// - Parameter writtenOnly: leaves those that were only read, which the kernel maps sixteen at a time anyway.

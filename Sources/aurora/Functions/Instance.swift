@@ -57,9 +57,14 @@ final class Instance: Sendable {
             try disk.bind(launch.image)
         }
         times.map += lap()
-        if populates, let set = launch.workingSet { memory.populate(set, writtenOnly: !isAhead) }
+        var isPopulated = false
+        if populates, let set = launch.workingSet {
+            // Somebody waits: what is not in memory is read while the guest runs already.
+            isPopulated = isAhead || memory.isInMemory(set)
+            if isPopulated { memory.populate(set, writtenOnly: !isAhead) } else { unread.withLock { $0 = set } }
+        }
         times.populate += lap()
-        bound.withLock { $0 = Bound(digest: digest, launch: launch, isPopulated: populates && launch.workingSet != nil) }
+        bound.withLock { $0 = Bound(digest: digest, launch: launch, isPopulated: isPopulated) }
     }
 
     /// Restores a function and lets it run.
@@ -80,6 +85,7 @@ final class Instance: Sendable {
         output.begin()
         machine.resume()
         times.resume = clinux_clock_ns(CLOCK_MONOTONIC) - clock
+        if let set = unread.withLock({ $0.take() }) { memory.prefetch(set) }
         return times
     }
 
@@ -118,6 +124,8 @@ final class Instance: Sendable {
         let isPopulated: Bool
     }
     private let bound = Mutex<Bound?>(nil)
+    /// What has to be read from the disk when the guest runs.
+    private let unread = Mutex<WorkingSet?>(nil)
 }
 
 /// Notes when a guest printed first.

@@ -14,6 +14,7 @@ struct InstanceProcess: ~Copyable {
     private let instance: Instance
     private let ending: EventDescriptor
     private var channel: OwnedDescriptor?
+    private var isTrimmed = false
 
     /// Serves until the control socket is closed or the guest has ended; does not return.
     static func run(
@@ -106,7 +107,11 @@ struct InstanceProcess: ~Copyable {
             }
         case .pause:
             instance.machine.pause()
-            return send(InstanceReport(.paused))
+            guard send(InstanceReport(.paused)) else { return false }
+            // It has time now: what making and restoring needed of the heap goes back, once.
+            if !isTrimmed { _ = clinux_heap_trim() }
+            isTrimmed = true
+            return true
         case .resume:
             instance.machine.resume()
             return send(InstanceReport(.resumed))
