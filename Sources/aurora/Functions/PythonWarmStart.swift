@@ -1,0 +1,111 @@
+extension LambdaRuntime {
+    /// Loads Python and `awslambdaric`, serves a few requests of nobody, asks the agent which function it is, and becomes what
+    /// `python3 -m awslambdaric HANDLER` would be.
+    ///
+    /// What Python reads when it starts cannot be changed afterwards: a function that sets such a variable gets a fresh process.
+    ///
+    /// The rehearsal has everything that each request needs loaded, linked and specialized in the snapshot: a page that the first
+    /// request of a restored instance does not touch for the first time costs it no fault of the guest's own. The client's address is
+    /// fixed when its library is loaded, so the rehearsal's server has the same one in a network namespace of its own. Where any of
+    /// that fails the first request is slower, and nothing else.
+    static let pythonWarmStart = """
+        import gc, http.client, inspect, json, logging, decimal, os, runpy, socket, sys, time, traceback
+        import awslambdaric.bootstrap, awslambdaric.lambda_config, awslambdaric.lambda_runtime_client
+        import runtime_client, simplejson, snapshot_restore_py
+
+        def order():
+            connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+            connection.request("GET", "/2018-06-01/runtime/aurora/start")
+            parts = connection.getresponse().read().split(b"\\0")
+            connection.close()
+            count = 2 + int(parts[1])
+            return parts[0], parts[2:count], dict(part.split(b"=", 1) for part in parts[count:])
+
+        def at_start(environment):
+            names = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"MALLOC_", b"GLIBC_", b"AWS_LAMBDA_LOG_LEVEL", b"AWS_LAMBDA_LOG_FORMAT")
+            return {name: value for name, value in environment.items() if name.startswith(names)}
+
+        \(pythonRehearsal)
+
+        rehearse()
+        gc.collect()
+        gc.freeze()
+        directory, arguments, environment = order()
+        os.chdir(directory)
+        if arguments[1:3] != [b"-m", b"awslambdaric"] or at_start(environment) != at_start(os.environb):
+            os.execve(arguments[0], arguments, environment)
+        os.environb.clear()
+        os.environb.update(environment)
+        time.tzset()
+        sys.path[0] = os.getcwd()
+        sys.argv = [os.fsdecode(argument) for argument in arguments[2:]]
+        del order, at_start, rehearse, rehearse_requests, answer_requests, directory, arguments, environment
+        runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
+        """
+
+    /// `rehearse`, and what it calls.
+    private static let pythonRehearsal = #"""
+        def answer_requests(listener):
+            head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s"
+            names = b"Lambda-Runtime-Aws-Request-Id: 0\r\nLambda-Runtime-Deadline-Ms: 4000000000000\r\n" \
+                b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:none\r\n"
+            while True:
+                connection = listener.accept()[0]
+                stream = connection.makefile("rb")
+                while line := stream.readline():
+                    length = 0
+                    while (field := stream.readline().strip()):
+                        if field.lower().startswith(b"content-length:"):
+                            length = int(field.split(b":")[1])
+                    stream.read(length)
+                    event = b'{"key": "value"}'
+                    is_next = line.startswith(b"GET")
+                    connection.sendall(head % ((b"200 OK", len(event), names, event) if is_next else (b"202 Accepted", 0, b"", b"")))
+
+        def rehearse_requests(address):
+            handle = awslambdaric.bootstrap.handle_event_request
+            client = awslambdaric.lambda_runtime_client.LambdaRuntimeClient(address)
+            with awslambdaric.bootstrap.create_log_sink() as sink:
+                # So many that Python has specialized its code.
+                for _ in range(20):
+                    request = client.wait_next_invocation()
+                    known = dict(
+                        vars(request), lambda_runtime_client=client, request_handler=lambda event, context: {"event": event}, log_sink=sink,
+                        client_context_json=request.client_context, cognito_identity_json=request.cognito_identity,
+                        epoch_deadline_time_in_ms=request.deadline_time_in_ms)
+                    handle(**{name: known[name] for name in inspect.signature(handle).parameters})
+
+        def rehearse():
+            import ctypes, fcntl, struct
+            library = ctypes.CDLL(None)
+            new_network = 0x40000000
+            own = os.open("/proc/self/ns/net", os.O_RDONLY)
+            server = 0
+            if library.unshare(new_network):
+                return os.close(own)
+            try:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                    # SIOCSIFFLAGS: the loopback device is up and running.
+                    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh22x", b"lo", 0x41))
+                address = os.environ["AWS_LAMBDA_RUNTIME_API"]
+                host, port = address.split(":")
+                listener = socket.create_server((host, int(port)))
+                server = os.fork()
+                if server == 0:
+                    try:
+                        answer_requests(listener)
+                    finally:
+                        os._exit(0)
+                listener.close()
+                rehearse_requests(address)
+            except Exception:
+                traceback.print_exc()
+            finally:
+                if server:
+                    os.kill(server, 9)
+                    os.waitpid(server, 0)
+                if library.setns(own, new_network):
+                    os._exit(1)
+                os.close(own)
+        """#
+}
