@@ -137,6 +137,18 @@ extension CommitBlock {
         return (block, checksum)
     }
 
+    /// The newest sequence that a commit block of a stream knew to be durable; nil for bytes that are none.
+    static func knownDurable(
+        _ block: UnsafeRawBufferPointer, store: StoreIdentity, stream: StreamIdentity, offset: UInt64
+    ) -> UInt64? {
+        guard block.count > fixedBytes, UInt64(littleEndian: block.loadUnaligned(as: UInt64.self)) == magic else { return nil }
+        let sequence = UInt64(littleEndian: block.loadUnaligned(fromByteOffset: sequenceOffset, as: UInt64.self))
+        let wanted = Expectation(store: store, stream: stream, sequence: sequence, offset: offset, previous: nil, checksum: nil)
+        do throws(StoreError) { return try decode(block, expecting: wanted).0.durableSequence } catch { return nil }
+    }
+
+    private static let sequenceOffset = 64
+
     /// The checksum with its own field taken as zeros.
     private static func checksum(of head: UnsafeRawBufferPointer, seed: UInt64) -> Checksum {
         withUnsafeTemporaryAllocation(byteCount: head.count, alignment: 64) { copy in

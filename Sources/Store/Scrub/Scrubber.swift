@@ -113,12 +113,42 @@ struct Scrubber {
         for (done, slot) in slots.enumerated() {
             progress(.streams(done: done, of: slots.count))
             try walker.walk(slot.record, slot: slot.index, &visitor)
+            try lookBehind(walker, slot, &visitor.report)
             visitor.report.streams += 1
         }
         progress(.streams(done: slots.count, of: slots.count))
         // Read last: what was referred to had been claimed before.
         try segments(&visitor)
         return visitor.report
+    }
+
+    /// Blocks behind the end of a log that are searched for commits.
+    private static let searchedBlocks = 64
+
+    /// Tells a log that ends with a damaged commit from one that ends where power failed: whatever a commit further on knew to be durable
+    /// was acknowledged, and must be there.
+    private func lookBehind(
+        _ walker: StreamWalker, _ slot: (index: UInt32, record: SlotRecord), _ report: inout ScrubReport
+    ) throws(StoreError) {
+        guard let end = walker.ends[slot.index], end.next < ground.layout.endOffset else { return }
+        let size = StoreFormat.blockBytes
+        let count = min(Self.searchedBlocks, Int(clamping: (ground.layout.endOffset - end.next) / UInt64(size)))
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count * size, alignment: size)
+        defer { bytes.deallocate() }
+        // What the disk cannot read here is no checkpoint's.
+        do throws(DiskError) { try ground.disk.read(at: end.next, into: bytes) } catch { return }
+        for index in 1..<max(1, count) {
+            let block = UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
+            let place = end.next + UInt64(index * size)
+            let durable = CommitBlock.knownDurable(block, store: ground.identity, stream: slot.record.stream, offset: place)
+            // A writer that lives may have gone on since its log was read.
+            guard let durable, durable > end.sequence, try !walker.hasGrown(slot.record, slot: slot.index) else { continue }
+            return report.add(
+                .init(
+                    "commit block", stream: slot.record.name, offset: end.next,
+                    reason: "the history ends before it, though \(durable) commits of the stream were durable: "
+                        + "\(durable - end.sequence) of them and what followed are lost"))
+        }
     }
 
     private func takeLock() throws(StoreError) -> any DiskLockHandle {

@@ -175,6 +175,35 @@ import Testing
         }
     }
 
+    /// After a crash the log is followed from the last anchor: a damaged commit in it ends the history, and is told from a torn end.
+    @Test func aDamagedCommitBehindTheAnchorIsNamed() throws {
+        let disk = try CampaignCheck.makeDisk()
+        do {
+            let run = try CampaignRun(on: disk)
+            try run.create("one")
+            for number in 1...12 as ClosedRange<UInt64> { try run.commit("one", number, pages: [number % 4], salt: number) }
+            run.stop()
+        }
+        let crashed = disk.image
+        let entries = try Store.open(SimulatedDisk(crashed), memory: .alone).history("one")
+        #expect(entries.count == 12)
+        for (index, entry) in entries.enumerated() {
+            var damaged = crashed
+            damaged.flip(bit: 3, at: entry.offset + 200)
+            let store = try Store.open(SimulatedDisk(damaged), memory: .alone)
+            #expect(try store.history("one").map(\.number) == entries.prefix(index).map(\.number), "the history ends before it")
+            for report in [try store.verify(), try store.scrub()] {
+                // Of the last one nothing tells that it was durable: power may have failed while it was written.
+                guard index < entries.count - 1 else {
+                    #expect(report.findingCount == 0)
+                    continue
+                }
+                #expect(report.findings.first?.damage.what == "commit block" && report.findingCount == 1, "\(index): \(report)")
+                #expect(report.findings.first?.damage.offset == entry.offset && report.findings.first?.damage.stream == "one")
+            }
+        }
+    }
+
     @Test func aDamagedSegmentEntryIsMadeAnew() throws {
         let (image, _, model) = try Self.makeStore()
         let disk = SimulatedDisk(image)
