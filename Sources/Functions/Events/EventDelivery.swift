@@ -18,7 +18,8 @@ struct EventDelivery: Sendable {
             }
             let answer = InvokeAnswer(identifier: event.identifier, function: function, served: served)
             metrics.note(event.function, answer.outcome, served)
-            logs.append(answer.log, event.function)
+            // Nobody else was told what it printed: it is in the file before the event is over, also when the gateway is killed then.
+            await logs.write(answer.log, event.function)
             return answer.functionFailure.map { .failed($0) } ?? .done
         } catch {
             switch error {

@@ -18,10 +18,18 @@ final class FunctionLogs: Sendable {
         var isWriting = false
     }
     private let state = Mutex(State())
+    /// Held while files are written, so that who finds nothing gathered knows that all of it is in the files.
+    private let writing = Mutex(())
 
     init(catalogue: Catalogue, pool: NIOThreadPool) {
         self.catalogue = catalogue
         self.pool = pool
+    }
+
+    /// Adds to a function's log, and returns when it is in the file.
+    func write(_ bytes: [UInt8], _ name: String) async {
+        append(bytes, name)
+        await FileWork(pool: pool).run { self.write() }
     }
 
     /// Adds to a function's log.
@@ -50,14 +58,16 @@ final class FunctionLogs: Sendable {
     }
 
     private func write() {
-        while true {
-            let batch = state.withLock { state in
-                defer { state.gathered = [:] }
-                if state.gathered.isEmpty { state.isWriting = false }
-                return state.gathered
+        writing.withLock { _ in
+            while true {
+                let batch = state.withLock { state in
+                    defer { state.gathered = [:] }
+                    if state.gathered.isEmpty { state.isWriting = false }
+                    return state.gathered
+                }
+                if batch.isEmpty { return }
+                for (name, bytes) in batch where catalogue[name] != nil { write(bytes, to: "\(catalogue.directory(name))/log") }
             }
-            if batch.isEmpty { return }
-            for (name, bytes) in batch where catalogue[name] != nil { write(bytes, to: "\(catalogue.directory(name))/log") }
         }
     }
 
