@@ -3,39 +3,8 @@ import Testing
 
 /// `aurora serve` and `aurora fn` as a user has them; no machine is started.
 @Suite(.timeLimit(.minutes(10))) struct ServeTests {
-    /// A gateway of its own directories.
-    private final class Server {
-        let command: Command
-        let process: Process
-        let endpoint: String
-
-        init() throws {
-            command = try Command()
-            let (process, _, _, error) = try command.start(["serve", "--listen", "127.0.0.1:0"])
-            self.process = process
-            // Its log says where it listens.
-            var text = ""
-            var port: Int?
-            while port == nil {
-                let data = error.fileHandleForReading.availableData
-                guard !data.isEmpty else { break }
-                text += String(decoding: data, as: UTF8.self)
-                port = text.firstMatch(of: /"address":"127\.0\.0\.1:(\d+)"/).flatMap { Int($0.1) }
-            }
-            endpoint = "http://127.0.0.1:\(try #require(port, "the gateway did not start: \(text)"))"
-            error.fileHandleForReading.readabilityHandler = { _ = $0.availableData }
-        }
-
-        func fn(_ words: String...) throws -> CommandResult { try command.run(["fn"] + words + ["--endpoint", endpoint]) }
-
-        deinit {
-            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
-            process.waitUntilExit()
-        }
-    }
-
     @Test func servesAndEnds() throws {
-        let server = try Server()
+        let server = try GatewayServer()
         let list = try server.fn("ls", "--format", "json")
         #expect(list.code == 0 && list.output == "[\n\n]\n", "\(list.error)")
         let missing = try server.fn("invoke", "nobody")

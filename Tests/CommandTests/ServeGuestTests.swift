@@ -1,0 +1,155 @@
+import Foundation
+import Functions
+import Testing
+
+/// `aurora serve` and `aurora fn` with real machines: a shell script serves, which the image `base` has all it needs for.
+@Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(10)))
+struct ServeGuestTests {
+    /// A directory with a `bootstrap` that answers with its event and `VERSION`, and fails in several ways when it is told to.
+    static func code(in server: GatewayServer) throws -> String {
+        let path = "\(server.command.home)/code"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        try bootstrap.write(toFile: "\(path)/bootstrap", atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: "\(path)/bootstrap")
+        return path
+    }
+
+    private static let bootstrap = #"""
+        #!/bin/bash
+        echo "initialized $VERSION"
+        connect() { exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/:/\/}"; }
+        while connect; do
+            printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n' >&3
+            length=0
+            while IFS= read -r line <&3; line=${line%$'\r'}; [ -n "$line" ]; do
+                case ${line,,} in
+                lambda-runtime-aws-request-id:*) id=${line#*: } ;;
+                content-length:*) length=${line#*: } ;;
+                esac
+            done
+            IFS= read -r -N "$length" event <&3
+            exec 3>&-
+            echo "event $event"
+            kind=response body="{\"echo\":$event,\"version\":\"$VERSION\"}"
+            case $event in
+            '"error"') kind=error body='{"errorMessage":"an odd value","errorType":"Odd"}' ;;
+            '"exit"') exit 3 ;;
+            '"hang"') sleep 1000 ;;
+            '"slow"') sleep 1 ;;
+            esac
+            connect
+            printf 'POST /2018-06-01/runtime/invocation/%s/%s HTTP/1.1\r\n' "$id" "$kind" >&3
+            printf 'Content-Length: %d\r\nConnection: close\r\n\r\n%s' "${#body}" "$body" >&3
+            cat <&3 >/dev/null
+            exec 3>&-
+        done
+        """#
+
+    private func deploy(_ server: GatewayServer, _ name: String, _ code: String, version: Int, timeout: Int = 60) throws {
+        let result = try server.fn(
+            "deploy", name, "--runtime", "provided", "--env", "VERSION=\(version)", "--timeout", "\(timeout)", code)
+        try #require(result.code == 0 && result.output.hasPrefix("\(name): Active"), "\(result.error)\(server.log)")
+    }
+
+    private func zip(_ directory: String) throws -> String {
+        let target = "\(directory).zip"
+        let process = try Process.run(
+            URL(filePath: "/usr/bin/env"), arguments: ["bsdtar", "--format", "zip", "-cf", target, "-C", directory, "bootstrap"])
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0, "bsdtar, of the package libarchive-tools")
+        return target
+    }
+
+    /// A function's life: deployed from a directory, invoked in every way, changed from an archive, removed; then the gateway's end.
+    @Test func aFunctionsLife() throws {
+        let server = try GatewayServer(["--retry-delay", "10"])
+        let code = try Self.code(in: server)
+        try deploy(server, "f", code, version: 1)
+
+        let answer = try server.fn("invoke", "f", "--payload", #"{"a":[1]}"#, "--log")
+        #expect(answer.code == 0 && answer.output == #"{"echo":{"a":[1]},"version":"1"}"# + "\n", "\(answer.error)")
+        for part in ["START RequestId", #"event {"a":[1]}"#, "REPORT RequestId"] { #expect(answer.error.contains(part), "\(answer.error)") }
+        let error = try server.fn("invoke", "f", "--payload", "\"error\"")
+        #expect(error.code == 1 && error.output.contains("an odd value"), "\(error.output)\(error.error)")
+        let exit = try server.fn("invoke", "f", "--payload", "\"exit\"")
+        #expect(exit.code == 1 && exit.output.contains("exit status 3"), "\(exit.output)\(exit.error)")
+        #expect(try server.fn("invoke", "g").error.contains("ResourceNotFoundException"))
+        try refusals(server)
+        try events(server)
+        try reports(server)
+
+        try deploy(server, "f", try zip(code), version: 2)
+        #expect(try server.fn("invoke", "f", "--payload", "2").output == #"{"echo":2,"version":"2"}"# + "\n")
+        try deploy(server, "g", code, version: 3, timeout: 1)
+        let late = try server.fn("invoke", "g", "--payload", "\"hang\"")
+        #expect(late.code == 1 && late.output.contains("Task timed out after 1.00 seconds"), "\(late.output)\(late.error)")
+        #expect(try server.fn("rm", "g").output == "g\n")
+        #expect(try server.fn("ls", "-q").output == "f\n")
+        #expect(try server.fn("invoke", "g").code == 1)
+        try ends(server)
+    }
+
+    private func refusals(_ server: GatewayServer) throws {
+        let path = "/2015-03-31/functions/f/invocations"
+        #expect(try server.send("POST", path, [("X-Amz-Invocation-Type", "DryRun")]).status == 204)
+        let large = [UInt8](repeating: 49, count: (6 << 20) + 1)
+        #expect(try server.send("POST", path, [], large).status == 413)
+        #expect(try server.send("POST", path, [("X-Amz-Invocation-Type", "Event")], Array(large.prefix((1 << 20) + 1))).status == 413)
+        let file = "\(server.command.home)/large"
+        try Data(large).write(to: URL(filePath: file))
+        let refused = try server.fn("invoke", "f", "--payload", "@\(file)")
+        #expect(refused.code == 1 && refused.error.contains("more than 6M"), "\(refused.error)")
+        #expect(try server.fn("invoke", "f", "--payload", "{").error.contains("InvalidRequestContentException"))
+    }
+
+    /// Two asynchronous invocations: one is served, the other fails three times and is kept.
+    private func events(_ server: GatewayServer) throws {
+        let good = try server.fn("invoke", "f", "--payload", "\"later\"", "--async").output.trimmingCharacters(in: .newlines)
+        let bad = try server.fn("invoke", "f", "--payload", "\"error\"", "--async").output.trimmingCharacters(in: .newlines)
+        try server.eventually("an asynchronous invocation") { try server.fn("logs", "f").output.contains("START RequestId: \(good)") }
+        try server.eventually("a dead letter") { try server.fn("events", "f").output.contains("dead") }
+        let log = try server.fn("logs", "f").output
+        #expect(log.contains("event \"later\"\nEND RequestId: \(good)"), "\(log)")
+        #expect(log.components(separatedBy: "START RequestId: \(bad)").count == 4, "\(log)")
+        #expect(try server.fn("events", "--remove", bad).code == 0)
+        #expect(try !server.fn("events").output.contains(bad))
+    }
+
+    private func reports(_ server: GatewayServer) throws {
+        struct Function: Decodable {
+            struct Times: Decodable { let count: Int }
+            let name, state: String
+            let outcomes: [String: Int]
+            let times: [String: Times]
+        }
+        let list = try JSONDecoder().decode([Function].self, from: Data(try server.fn("ls", "--format", "json").output.utf8))
+        #expect(list.map(\.name) == ["f"] && list.first?.state == "Active")
+        let stat = try JSONDecoder().decode([Function].self, from: Data(try server.fn("stat", "f", "--format", "json").output.utf8))
+        let first = try #require(stat.first)
+        // The first and the asynchronous one; an error and three more; one that ended its runtime.
+        #expect(first.outcomes["success"] == 2 && first.outcomes["function_error"] == 4 && first.outcomes["exit"] == 1, "\(first)")
+        #expect(first.times.values.map(\.count).reduce(0, +) == 7, "\(first)")
+        #expect(try server.fn("logs", "f").output.contains("initialized 1"))
+    }
+
+    /// At SIGTERM the request that runs is answered, and nothing is left of gateway, hosts and machines.
+    private func ends(_ server: GatewayServer) throws {
+        let (running, _, output, _) = try server.command.start(["fn", "invoke", "f", "--payload", "\"slow\"", "--endpoint", server.endpoint])
+        try server.eventually("a request that runs") {
+            struct Report: Decodable {
+                struct Function: Decodable { let active: Int }
+                let functions: [Function]
+            }
+            let report = try JSONDecoder().decode(Report.self, from: Data(try server.send("GET", "/aurora/status").body))
+            return report.functions.contains { $0.active > 0 } || !running.isRunning
+        }
+        #expect(!server.processes.filter { $0 != server.process.processIdentifier }.isEmpty)
+        server.process.terminate()
+        let answer = output.fileHandleForReading.readDataToEndOfFile()
+        running.waitUntilExit()
+        #expect(String(decoding: answer, as: UTF8.self) == #"{"echo":"slow","version":"2"}"# + "\n")
+        server.process.waitUntilExit()
+        #expect(server.process.terminationStatus == 0, "\(server.log)")
+        try server.eventually("the end of all processes") { server.processes.isEmpty }
+    }
+}
