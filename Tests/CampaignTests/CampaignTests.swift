@@ -20,6 +20,13 @@ struct CampaignTests {
         #expect(result.output.contains("clones 2"))
     }
 
+    /// A gateway that is killed keeps its functions and every event it has acknowledged, and leaves no machines.
+    @Test func gatewayKeepsItsPromises() throws {
+        let result = try Campaign.run("gateway", rounds: 3)
+        #expect(result.code == 0, "\(result.output)")
+        #expect(result.output.contains("rounds 3"))
+    }
+
     @Test func refusesAnUnknownCampaign() throws {
         let result = try Campaign.run("nonesuch", rounds: 1)
         #expect(result.code != 0)

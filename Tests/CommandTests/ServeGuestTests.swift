@@ -134,7 +134,9 @@ struct ServeGuestTests {
 
     /// At SIGTERM the request that runs is answered, and nothing is left of gateway, hosts and machines.
     private func ends(_ server: GatewayServer) throws {
-        let (running, _, output, _) = try server.command.start(["fn", "invoke", "f", "--payload", "\"slow\"", "--endpoint", server.endpoint])
+        let (running, _, output, _) = try server.command.start([
+            "fn", "invoke", "f", "--payload", "\"slow\"", "--endpoint", server.endpoint,
+        ])
         try server.eventually("a request that runs") {
             struct Report: Decodable {
                 struct Function: Decodable { let active: Int }

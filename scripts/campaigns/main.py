@@ -10,6 +10,7 @@ from pathlib import Path
 
 import scenarios
 from aurora import HOME, Failure, prepare_image
+from gateway import gateway
 from redis import Redis
 from rounds import Campaign, Program
 from terminal import Terminal
@@ -18,7 +19,7 @@ PROGRAMS = {
     "counter": Program, "redis": Redis, "database": Program, "processes": Program, "unlinked": Program, "timers": Program,
     "editor": Program, "terminal": Terminal,
 }
-SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained}
+SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained, "gateway": gateway}
 
 
 def percentile(values, share):
