@@ -1,4 +1,5 @@
 import AgentProtocol
+import CLinux
 import GuestAgentCore
 
 /// Reads bytes as each text or datagram of a kernel that the agent knows.

@@ -106,7 +106,7 @@ struct LaunchTests {
         // What an interrupted builder left is removed, and nothing else is.
         try FileManager.default.createDirectory(atPath: "\(launchPath)/.new-left-1-1", withIntermediateDirectories: false)
         #expect(try aurora.run("machine", "launch-images", "--runtime", "group/rt", "--tidy").code == 0)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: launchPath) == [made.runtime])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: launchPath).filter { $0 != ".lock" } == [made.runtime])
     }
 
     private func contents(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
@@ -126,6 +126,9 @@ struct LaunchTests {
         let launchPath: String
         let launch: FunctionLaunch
         func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch { launch }
+        func removeUnused(
+            keeping kept: () -> (functions: [DeployedFunction], launches: [FunctionLaunch])
+        ) throws(InstanceError) -> Set<String> { kept().functions.isEmpty ? [] : [launch.runtime, launch.digest] }
     }
 
     private static let function = DeployedFunction(name: "f", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
@@ -166,6 +169,43 @@ struct LaunchTests {
         #expect(third.isUsable)
         await third.end()
         pool.end()
+    }
+
+    /// Machines of a runtime that no function has any more are ended, but not while one of them is in use.
+    @Test func machinesOfUnusedRuntimesAreEnded() async throws {
+        let pool = try pool(try images())
+        let instance = try await pool.start(LaunchTests.function)
+        try await pool.tidy { [] }
+        #expect(instance.isUsable && !processes().isEmpty)
+        await instance.end()
+        try await pool.tidy { [LaunchTests.function] }
+        #expect(!processes().isEmpty)
+        // A machine that is just ending counts as one in use.
+        while !processes().isEmpty {
+            try await pool.tidy { [] }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        let again = try await pool.start(LaunchTests.function)
+        #expect(again.isUsable)
+        await again.end()
+        pool.end()
+    }
+
+    /// Several processes that want the same launch images at once: one of them makes each, all get it, nothing is left beside.
+    @Test func manyBuildersMakeOneImage() throws {
+        let words = ["machine", "launch-images", "--runtime", "group/rt", "--function", "group/fn"]
+        let running = try (0..<4).map { _ in try aurora.start(words) }
+        var made: Set<Data> = []
+        for (process, _, output, error) in running {
+            made.insert(output.fileHandleForReading.readDataToEndOfFile())
+            let said = error.fileHandleForReading.readDataToEndOfFile()
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0, "\(String(decoding: said, as: UTF8.self))")
+        }
+        #expect(made.count == 1)
+        let digests = try images()
+        let left = try FileManager.default.contentsOfDirectory(atPath: launchPath).filter { $0 != ".lock" }
+        #expect(Set(left) == [digests.runtime, digests.function])
     }
 
     @Test func restoreOfWhatIsNotThereIsRefused() async throws {

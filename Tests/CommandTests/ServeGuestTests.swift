@@ -78,13 +78,19 @@ struct ServeGuestTests {
         try events(server)
         try reports(server)
 
+        let first = server.launchImages
+        #expect(first.count == 2)
         try deploy(server, "f", try zip(code), version: 2)
+        // One change of settings and code is built once; what its launch image replaces goes.
+        #expect(server.log.components(separatedBy: "function built").count == 3, "\(server.log)")
+        try server.eventually("the end of the old launch image") { server.launchImages.count == 2 && server.launchImages != first }
         #expect(try server.fn("invoke", "f", "--payload", "2").output == #"{"echo":2,"version":"2"}"# + "\n")
         try deploy(server, "g", code, version: 3, timeout: 1)
         let late = try server.fn("invoke", "g", "--payload", "\"hang\"")
         #expect(late.code == 1 && late.output.contains("Task timed out after 1.00 seconds"), "\(late.output)\(late.error)")
         #expect(try server.fn("rm", "g").output == "g\n")
         #expect(try server.fn("ls", "-q").output == "f\n")
+        try server.eventually("the end of its launch image") { server.launchImages.count == 2 }
         #expect(try server.fn("invoke", "g").code == 1)
         try ends(server)
     }

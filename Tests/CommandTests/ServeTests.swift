@@ -39,8 +39,14 @@ import Testing
     }
 
     @Test func nobodyThereIsTold() throws {
-        let result = try Command().run("fn", "ls", "--endpoint", "http://127.0.0.1:1")
-        #expect(result.code == 1 && result.error.contains("aurora serve"))
+        let command = try Command()
+        let code = "\(command.home)/code"
+        try FileManager.default.createDirectory(atPath: code, withIntermediateDirectories: true)
+        for words in [["ls"], ["stat"], ["logs", "f"], ["invoke", "f"], ["rm", "f"], ["deploy", "f", "--runtime", "provided", code]] {
+            let result = try command.run(["fn"] + words + ["--endpoint", "http://127.0.0.1:1"])
+            #expect(result.code == 1 && result.error.contains("No gateway listens at 127.0.0.1:1: "), "\(words): \(result.error)")
+            #expect(result.error.contains("Start one with: aurora serve --listen 127.0.0.1:1\n"), "\(words): \(result.error)")
+        }
         #expect(try Command().run("fn", "ls", "--endpoint", "ftp://x").error.contains("is not http://HOST:PORT"))
     }
 }

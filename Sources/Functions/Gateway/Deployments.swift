@@ -11,6 +11,9 @@ final class Deployments: Sendable {
     private let logger: Logger
     /// Told of a function that serves from now on, or was built in vain.
     private let built: @Sendable (FunctionRecord, _ log: [UInt8]) -> Void
+    /// Functions whose launch images are made before the catalogue has them, by revision.
+    private let preparing = Mutex<[String: DeployedFunction]>([:])
+    private let tidying = Mutex<(isRunning: Bool, isWanted: Bool)>((false, false))
 
     init(
         catalogue: Catalogue, builder: any FunctionBuilder, source: any InstanceSource, buildsMax: Int, files: FileWork, logger: Logger,
@@ -25,9 +28,10 @@ final class Deployments: Sendable {
         slots = AsyncSlots(buildsMax)
     }
 
-    /// Builds what an earlier gateway left unfinished.
+    /// Builds what an earlier gateway left unfinished, and removes what it left lying about.
     func resume() {
         for record in catalogue.all where record.updateStatus == .inProgress { begin(record) }
+        tidy()
     }
 
     /// Builds a function in the background.
@@ -45,6 +49,7 @@ final class Deployments: Sendable {
             } catch {
                 logger.error("snapshot not removed", metadata: ["function": "\(name)", "reason": "\(error)"])
             }
+            tidy()
         }
     }
 
@@ -62,6 +67,7 @@ final class Deployments: Sendable {
         var log: [UInt8] = []
         if case .success(let built) = result {
             log = built.log
+            preparing.withLock { $0[record.revision] = built.function }
             await prepare(built.function)
         }
         if case .failure(.initialization(_, let text)) = result { log = text }
@@ -72,6 +78,32 @@ final class Deployments: Sendable {
             if let noted { built(noted, log) } else { remove(record.name) }
         } catch {
             logger.error("build not noted", metadata: ["function": "\(record.name)", "reason": "\(error)"])
+        }
+        preparing.withLock { _ = $0.removeValue(forKey: record.revision) }
+        tidy()
+    }
+
+    /// Has what was made for functions that changed or went removed, in the background; one at a time.
+    private func tidy() {
+        let begins = tidying.withLock { state in
+            defer { state = (true, state.isRunning) }
+            return !state.isRunning
+        }
+        guard begins else { return }
+        Task {
+            repeat {
+                do throws(InstanceError) {
+                    // First those that are prepared: they go from there to the catalogue.
+                    try await source.tidy { [self] in
+                        preparing.withLock { Array($0.values) } + catalogue.all.compactMap(\.deployed)
+                    }
+                } catch {
+                    logger.warning("launch images not tidied", metadata: ["reason": "\(error)"])
+                }
+            } while tidying.withLock { state in
+                state = (state.isWanted, false)
+                return state.isRunning
+            }
         }
     }
 

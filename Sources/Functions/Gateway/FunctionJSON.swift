@@ -95,15 +95,28 @@ struct CreateRequest: Decodable {
     }
 }
 
-/// What `UpdateFunctionCode` sends.
+/// What `UpdateFunctionCode` sends; what is not named here is ignored.
 struct UpdateCodeRequest: Decodable {
     var zipFile: String?
     var s3Bucket: String?
     var imageURI: String?
     var dryRun: Bool?
     var revision: String?
+    /// Aurora's own: settings that change with the code.
+    var settings: SettingsRequest
+
     enum CodingKeys: String, CodingKey {
         case zipFile = "ZipFile", s3Bucket = "S3Bucket", imageURI = "ImageUri", dryRun = "DryRun", revision = "RevisionId"
+    }
+
+    init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        zipFile = try values.decodeIfPresent(String.self, forKey: .zipFile)
+        s3Bucket = try values.decodeIfPresent(String.self, forKey: .s3Bucket)
+        imageURI = try values.decodeIfPresent(String.self, forKey: .imageURI)
+        dryRun = try values.decodeIfPresent(Bool.self, forKey: .dryRun)
+        revision = try values.decodeIfPresent(String.self, forKey: .revision)
+        settings = try SettingsRequest(from: decoder)
     }
 }
 

@@ -24,14 +24,15 @@ extension Gateway {
         return GatewayResponse(status: 201, body: JSONBody.encode(ConfigurationJSON(record)))
     }
 
-    /// `UpdateFunctionCode`.
+    /// `UpdateFunctionCode`; beyond Lambda's, settings may come along, as one change.
     func updateCode(_ text: String, _ request: GatewayRequest) async throws(LambdaError) -> GatewayResponse {
         let name = try record(text, request).name
         let body = try JSONBody.decode(UpdateCodeRequest.self, request.body)
+        try body.settings.check()
         let code = try archive(zipFile: body.zipFile, s3Bucket: body.s3Bucket, imageURI: body.imageURI)
         if body.dryRun == true { return try getConfiguration(text, request) }
         return try await update(name) { () throws(CatalogueError) in
-            try self.catalogue.update(name, revision: body.revision, code: code)
+            try self.catalogue.update(name, revision: body.revision, code: code) { body.settings.apply(to: &$0) }
         }
     }
 

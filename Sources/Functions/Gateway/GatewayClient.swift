@@ -1,3 +1,4 @@
+internal import Linux
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
@@ -79,8 +80,22 @@ public struct GatewayClient: Sendable {
             return try promise.futureResult.wait()
         } catch {
             promise.fail(error)
-            throw Failure(description: "Cannot speak to the gateway at \(host):\(port): \(error)\nStart one with: aurora serve")
+            throw failure(error)
         }
+    }
+
+    private func failure(_ error: any Error) -> Failure {
+        let place = "\(host.contains(":") ? "[\(host)]" : host):\(port)"
+        guard let error = error as? NIOConnectionError else {
+            return Failure(description: "The gateway at \(place) did not answer: \(error)\nLook at what aurora serve printed.")
+        }
+        let reasons = error.connectionErrors.map { failure in
+            (failure.error as? IOError).map { "\(Errno(rawValue: $0.errnoCode))" } ?? "\(failure.error)"
+        }
+        let reason = reasons.isEmpty ? "the name \(host) has no address" : reasons.joined(separator: "; ")
+        return Failure(
+            description: "No gateway listens at \(place): \(reason)\nStart one with: aurora serve --listen \(place)\n"
+                + "or name the one that runs: --endpoint http://HOST:PORT, or $AURORA_ENDPOINT")
     }
 }
 

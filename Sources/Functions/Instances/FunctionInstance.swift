@@ -40,11 +40,19 @@ public protocol InstanceSource: Sendable {
     ///
     /// - Throws: `InstanceError.restore`; the function can be started all the same, or says why not when it is.
     func prepare(_ function: DeployedFunction) async throws(InstanceError)
+
+    /// Removes what was made ahead for functions that are not there any more.
+    ///
+    /// - Parameter functions: those that are there, asked for when it has been noted what was made: what comes meanwhile is not touched.
+    /// - Throws: `InstanceError.restore` when it cannot be told what is of use; nothing was removed then.
+    func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError)
 }
 
 extension InstanceSource {
     /// Nothing to make ahead.
     public func prepare(_ function: DeployedFunction) async throws(InstanceError) {}
+    /// Nothing was made ahead.
+    public func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError) {}
 }
 
 /// How an instance came to serve a request.

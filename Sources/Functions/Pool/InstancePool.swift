@@ -6,6 +6,8 @@ public final class InstancePool: InstanceSource {
     private struct State {
         var runtimes: [String: RuntimePool] = [:]
         var launches: [String: Task<Result<FunctionLaunch, InstanceError>, Never>] = [:]
+        /// Those of them that were found.
+        var found: [String: FunctionLaunch] = [:]
         var starts: [String: Int] = [:]
         var isEnded = false
     }
@@ -75,6 +77,39 @@ public final class InstancePool: InstanceSource {
         runtime.fill()
     }
 
+    /// Removes launch images that no function needs, and ends the machines made ahead for runtimes that none has.
+    ///
+    /// An instance that is started from an image removed meanwhile makes it again.
+    ///
+    /// - Throws: `InstanceError.restore` when the store does not tell what is of use.
+    public func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError) {
+        let provider = provider
+        let kept = try await InstancePool.onThread { [self] () throws(InstanceError) in
+            try provider.removeUnused { [self] in
+                let functions = functions()
+                return (functions, keep(functions))
+            }
+        }.get()
+        let idle = state.withLock { state in
+            let idle = state.runtimes.filter { !kept.contains($0.key) && $0.value.isIdle }
+            for base in idle.keys { state.runtimes[base] = nil }
+            return idle.values
+        }
+        for runtime in idle { runtime.end() }
+    }
+
+    /// Forgets what is known of all functions but some; the launch images of these.
+    private func keep(_ functions: [DeployedFunction]) -> [FunctionLaunch] {
+        let keys = Set(functions.map { InstancePool.key($0) })
+        return state.withLock { state in
+            state.launches = state.launches.filter { keys.contains($0.key) }
+            state.found = state.found.filter { keys.contains($0.key) }
+            let digests = Set(state.found.values.map(\.digest))
+            state.starts = state.starts.filter { digests.contains($0.key) }
+            return Array(state.found.values)
+        }
+    }
+
     /// Machines that are ready, being made, and alive in all, over all runtimes.
     public var counts: (ready: Int, making: Int, alive: Int) {
         state.withLock { Array($0.runtimes.values) }.map(\.counts).reduce((0, 0, 0)) {
@@ -99,32 +134,47 @@ public final class InstancePool: InstanceSource {
         "\(function.name) \(function.revision) \(function.image) \(function.memoryBytes)"
     }
 
-    private func forget(_ function: DeployedFunction) { state.withLock { $0.launches[InstancePool.key(function)] = nil } }
+    private func forget(_ function: DeployedFunction) {
+        let key = InstancePool.key(function)
+        state.withLock { ($0.launches[key], $0.found[key]) = (nil, nil) }
+    }
 
     /// The launch images of a function: looked up by one at a time, on a thread of its own.
     private func launch(_ function: DeployedFunction) async throws(InstanceError) -> FunctionLaunch {
         let key = InstancePool.key(function)
         let task = state.withLock { state in
             if let task = state.launches[key] { return task }
-            if state.launches.count >= InstancePool.launchesMax { (state.launches, state.starts) = ([:], [:]) }
+            if state.launches.count >= InstancePool.launchesMax { (state.launches, state.found, state.starts) = ([:], [:], [:]) }
             let provider = provider
             let task = Task<Result<FunctionLaunch, InstanceError>, Never> {
-                await withCheckedContinuation { continuation in
-                    do throws(SystemError) {
-                        try DetachedThread.start("launch images") {
-                            do throws(InstanceError) { continuation.resume(returning: .success(try provider.launch(function))) } catch {
-                                continuation.resume(returning: .failure(error))
-                            }
-                        }
-                    } catch { continuation.resume(returning: .failure(.restore("\(error)"))) }
-                }
+                await InstancePool.onThread { () throws(InstanceError) in try provider.launch(function) }
             }
             state.launches[key] = task
             return task
         }
-        let result = await task.value
-        if case .failure = result { forget(function) }
-        return try result.get()
+        switch await task.value {
+        case .success(let launch):
+            state.withLock { state in if state.launches[key] == task { state.found[key] = launch } }
+            return launch
+        case .failure(let error):
+            forget(function)
+            throw error
+        }
+    }
+
+    /// Runs what blocks on a thread of its own.
+    private static func onThread<Value: Sendable>(
+        _ body: @escaping @Sendable () throws(InstanceError) -> Value
+    ) async -> Result<Value, InstanceError> {
+        await withCheckedContinuation { continuation in
+            do throws(SystemError) {
+                try DetachedThread.start("launch images") {
+                    do throws(InstanceError) { continuation.resume(returning: .success(try body())) } catch {
+                        continuation.resume(returning: .failure(error))
+                    }
+                }
+            } catch { continuation.resume(returning: .failure(.restore("\(error)"))) }
+        }
     }
 
     private func runtime(_ base: String) throws(InstanceError) -> RuntimePool {

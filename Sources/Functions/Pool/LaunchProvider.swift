@@ -21,4 +21,13 @@ public protocol LaunchProvider: Sendable {
     ///
     /// - Throws: `InstanceError.restore` saying why there are none.
     func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch
+
+    /// Removes all launch images but those of some functions; blocks.
+    ///
+    /// - Parameter kept: the functions and launch images to keep, asked for when it has been noted what there is.
+    /// - Returns: the digests of the launch images that are of use.
+    /// - Throws: `InstanceError.restore` when the store does not tell; nothing was removed then.
+    func removeUnused(
+        keeping kept: () -> (functions: [DeployedFunction], launches: [FunctionLaunch])
+    ) throws(InstanceError) -> Set<String>
 }

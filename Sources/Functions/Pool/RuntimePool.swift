@@ -49,6 +49,9 @@ final class RuntimePool: Sendable {
     /// Machines that are ready, being made, and alive in all.
     var counts: (ready: Int, making: Int, alive: Int) { state.withLock { ($0.ready.count, $0.making, $0.machines.count) } }
 
+    /// Whether nobody uses or awaits any of its machines.
+    var isIdle: Bool { state.withLock { $0.waiters.isEmpty && $0.machines.count <= $0.ready.count + $0.making } }
+
     /// A machine that is ready, best with the function's memory mapped already, or the next one that will be.
     func take(for launch: String) async throws(InstanceError) -> (machine: PooledMachine, kind: StartKind) {
         let found = state.withLock { state -> PooledMachine? in

@@ -15,14 +15,12 @@ struct LaunchBuilder {
     ///
     /// - Throws: `LaunchError`; nothing is left then.
     func build() throws(LaunchError) {
+        let lock = try cache.builders(LOCK_SH)
+        defer { _ = lock.rawValue }
         let directory = "\(cache.path)/\(LaunchCache.newPrefix)\(digest)-\(getpid())-\(clinux_monotonic_nanoseconds())"
         try launchCall("create directory", directory) { clinux_mkdir(directory, 0o700) }
         do throws(LaunchError) {
-            let lock = try create("\(directory)/lock")
-            let number = lock.rawValue
-            try launchCall("lock", "\(directory)/lock") { clinux_lock_take(number) }
             try fill(directory)
-            _ = clinux_unlink("\(directory)/lock")
             try synchronize(directory)
             let result = clinux_rename_exclusive(directory, cache.directory(digest))
             if result == -Int(EEXIST) || result == -Int(ENOTEMPTY) {
@@ -35,12 +33,6 @@ struct LaunchBuilder {
             LaunchCache.removeTree(directory)
             throw error
         }
-    }
-
-    /// Whether somebody is building in a directory.
-    static func isAlive(_ directory: String) -> Bool {
-        guard let file = try? OwnedDescriptor.open("\(directory)/lock", O_RDWR) else { return false }
-        return clinux_lock_is_held(file.rawValue) == 1
     }
 
     // MARK: - Files

@@ -63,21 +63,36 @@ public struct LaunchCache: Sendable {
 
     /// Removes all launch images but some, and what interrupted builders left.
     ///
+    /// - Parameter kept: what to keep, asked for when it has been noted what there is: what is made meanwhile is not touched.
     /// - Returns: the digests that were removed.
+    /// - Throws: what `kept` throws; nothing was removed then.
     @discardableResult
-    public func removeUnused(keeping kept: Set<String>) -> [String] {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    public func removeUnused<Failure: Error>(keeping kept: () throws(Failure) -> Set<String>) throws(Failure) -> [String] {
+        let names = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+        let kept = try kept()
         var removed: [String] = []
-        for name in names.sorted() {
-            if name.hasPrefix(LaunchCache.oldPrefix) || (name.hasPrefix(LaunchCache.newPrefix) && !LaunchBuilder.isAlive("\(path)/\(name)"))
-            {
-                LaunchCache.removeTree("\(path)/\(name)")
-            } else if !name.hasPrefix("."), !kept.contains(name) {
-                remove(name)
-                removed.append(name)
-            }
+        for name in names where !name.hasPrefix(".") && !kept.contains(name) {
+            remove(name)
+            removed.append(name)
         }
+        for name in names where name.hasPrefix(LaunchCache.oldPrefix) { LaunchCache.removeTree("\(path)/\(name)") }
+        // While somebody builds, nobody can tell which of these are being filled: they stay until the next time.
+        guard let lock = try? builders(LOCK_EX | LOCK_NB) else { return removed }
+        for name in names where name.hasPrefix(LaunchCache.newPrefix) { LaunchCache.removeTree("\(path)/\(name)") }
+        _ = lock.rawValue
         return removed
+    }
+
+    /// The lock that builders share, and that keeps them out when it is taken alone.
+    func builders(_ operation: Int32) throws(LaunchError) -> OwnedDescriptor {
+        let file: OwnedDescriptor
+        let name = "\(path)/.lock"
+        do throws(SystemError) { file = try .open(name, O_RDWR | O_CREAT) } catch { throw .system(error) }
+        let number = file.rawValue
+        var result = clinux_flock(number, operation)
+        while result == -Int(EINTR) { result = clinux_flock(number, operation) }
+        try launchCall("lock", name) { Int(result) }
+        return file
     }
 
     /// Removes a directory of files.

@@ -19,10 +19,16 @@ public struct LaunchOrigin: Sendable {
         self.hasNetwork = hasNetwork
     }
 
-    /// The name of its launch image: of the checkpoint's identity, the base's, and the format.
+    /// The name of its launch image.
     func digest(base: String?) -> String {
-        let identity = reader.reference.stream
-        let text = "\(LaunchManifest.currentVersion) \(identity.low) \(identity.high) \(reader.number) \(reader.time) \(base ?? "-")"
+        LaunchOrigin.digest(stream: reader.reference.stream, number: reader.number, time: reader.time, base: base)
+    }
+
+    /// The name of a checkpoint's launch image: of the checkpoint's identity, the base's, and the format.
+    ///
+    /// - Parameter base: the digest of the launch image it is the difference to; nil for a whole one.
+    public static func digest(stream: StreamIdentity, number: UInt64, time: UInt64, base: String?) -> String {
+        let text = "\(LaunchManifest.currentVersion) \(stream.low) \(stream.high) \(number) \(time) \(base ?? "-")"
         return LaunchChecksum.text(of: Array(text.utf8))
     }
 }

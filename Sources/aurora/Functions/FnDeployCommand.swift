@@ -50,17 +50,15 @@ struct FnDeployCommand: ParsableCommand {
     func run() throws {
         let path = try GatewayOptions.path(name)
         let zip = Data(try FnArchive.read(code)).base64EncodedString()
-        let settings = try settings()
+        var order = try settings()
         if try gateway.client.send("GET", path).status == 404 {
-            var order = settings
             order.FunctionName = name
             order.Role = "arn:aws:iam::000000000000:role/aurora"
             order.Code = Order.Code(ZipFile: zip)
             _ = try gateway.send("POST", "/2015-03-31/functions", body: Array(try JSONEncoder().encode(order)), seconds: 300)
         } else {
-            _ = try gateway.send("PUT", "\(path)/configuration", body: Array(try JSONEncoder().encode(settings)))
-            try wait()
-            let order = Order(ZipFile: zip)
+            // Settings and code are one change, which is built once.
+            order.ZipFile = zip
             _ = try gateway.send("PUT", "\(path)/code", body: Array(try JSONEncoder().encode(order)), seconds: 300)
         }
         let function = try wait()
@@ -88,7 +86,6 @@ struct FnDeployCommand: ParsableCommand {
             SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image)
     }
 
-    @discardableResult
     private func wait() throws -> StatusReport.Function {
         var isTold = false
         for _ in 0..<FnDeployCommand.buildSecondsMax * 10 {

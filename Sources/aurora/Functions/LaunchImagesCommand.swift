@@ -21,7 +21,7 @@ struct LaunchImagesCommand: ParsableCommand {
         let source = try LaunchSource(try StoreAccess.open(data.storePath), data)
         let images = try source.images(runtime: runtime, function: function)
         let digests = Digests(runtime: images.runtime.manifest.digest, function: images.function.manifest.digest)
-        if tidy { source.cache.removeUnused(keeping: [digests.runtime, digests.function]) }
+        if tidy { source.cache.removeUnused { [digests.runtime, digests.function] } }
         print(try CommandContext.json(digests))
     }
 }

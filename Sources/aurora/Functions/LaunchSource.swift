@@ -1,3 +1,4 @@
+import CLinux
 import Functions
 import Groups
 import Snapshot
@@ -54,5 +55,38 @@ struct FunctionLaunches: LaunchProvider {
             let images = try source.images(runtime: runtime, function: function.streamName)
             return FunctionLaunch(runtime: images.runtime.manifest.digest, digest: images.function.manifest.digest)
         } catch { throw .restore("\(error)") }
+    }
+
+    func removeUnused(
+        keeping kept: () -> (functions: [DeployedFunction], launches: [FunctionLaunch])
+    ) throws(InstanceError) -> Set<String> {
+        do {
+            guard clinux_access(launchPath, F_OK) == 0 else { return [] }
+            var digests: Set<String> = []
+            try LaunchCache(path: launchPath).removeUnused { () throws in
+                let (functions, launches) = kept()
+                digests = Set(launches.flatMap { [$0.runtime, $0.digest] })
+                if !functions.isEmpty { digests.formUnion(try FunctionLaunches.digests(functions, storePath)) }
+                return digests
+            }
+            return digests
+        } catch { throw .restore("\(error)") }
+    }
+
+    /// The launch images that functions would be launched from now.
+    private static func digests(_ functions: [DeployedFunction], _ storePath: String) throws -> Set<String> {
+        let streams = try StoreAccess.openOnce(storePath).store.streams()
+        let known = Dictionary(streams.map { ($0.name, $0) }) { first, _ in first }
+        func digest(_ stream: String, base: String?) -> String? {
+            guard let stream = known[stream], let latest = stream.latest else { return nil }
+            return LaunchOrigin.digest(stream: stream.identity, number: latest.number, time: latest.time, base: base)
+        }
+        var digests: Set<String> = []
+        for function in functions {
+            guard let runtime = digest(function.runtimeStreamName, base: nil) else { continue }
+            digests.insert(runtime)
+            if let own = digest(function.streamName, base: runtime) { digests.insert(own) }
+        }
+        return digests
     }
 }

@@ -31,6 +31,44 @@ import Testing
         }
     }
 
+    /// What `aurora fn deploy` sends for a function that is there: one change, built once.
+    @Test func settingsMayComeWithTheCode() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create("f")
+            let code = Data("PK,,".utf8).base64EncodedString()
+            let body = #"{"ZipFile":"\#(code)","Timeout":9,"Environment":{"Variables":{"A":"b"}}}"#
+            #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: body).status == 200)
+            try await fixture.settle("f")
+            let plans = fixture.builder.plans.withLock { $0 }
+            #expect(plans.count == 2)
+            #expect(plans.last?.function.timeoutSeconds == 9 && plans.last?.environment == ["A": "b"])
+            #expect(plans.last?.handler == "app.handler")
+            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == "PK,,")
+            let wrong = #"{"ZipFile":"\#(code)","Timeout":0}"#
+            #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: wrong).status == 400)
+            #expect(fixture.builder.plans.withLock { $0.count } == 2)
+        }
+    }
+
+    /// What was made for a function is removed when it changes or goes, and what an earlier gateway left when one starts.
+    @Test func whatIsOfNoUseIsRemoved() async throws {
+        try await GatewayFixture.run { fixture in
+            func deployed() -> [String] { fixture.gateway.catalogue.all.compactMap(\.deployed).map { "\($0.name) \($0.revision)" } }
+            func keepsWhatIsThere() async throws { try await fixture.eventually { fixture.source.kept.withLock { $0.last } == deployed() } }
+            try await keepsWhatIsThere()
+            #expect(fixture.source.kept.withLock { $0 } == [[]])
+            try await fixture.create("f")
+            try await fixture.create("g")
+            try await keepsWhatIsThere()
+            _ = try await fixture.send("PUT", "/2015-03-31/functions/f/configuration", body: #"{"Timeout":9}"#)
+            try await fixture.settle("f")
+            try await keepsWhatIsThere()
+            _ = try await fixture.send("DELETE", "/2015-03-31/functions/g")
+            try await keepsWhatIsThere()
+            #expect(deployed().count == 1)
+        }
+    }
+
     @Test func aFailedBuildIsTold() async throws {
         try await GatewayFixture.run { fixture in
             try await fixture.create("f", code: "PK broken")

@@ -59,6 +59,8 @@ final class PretendedSource: InstanceSource {
         var atGate: [CheckedContinuation<Void, Never>] = []
     }
     let counts = Mutex(Counts())
+    /// What was to be kept, each time something was tidied: names and revisions.
+    let kept = Mutex<[[String]]>([])
     let startDelay: Duration
 
     init(failures: Int = 0, startDelay: Duration = .zero) {
@@ -82,6 +84,11 @@ final class PretendedSource: InstanceSource {
         }
         guard let number else { throw .restore("the state is damaged") }
         return PretendedInstance(self, "\(function.name)-\(number)")
+    }
+
+    func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError) {
+        let names = functions().map { "\($0.name) \($0.revision)" }
+        kept.withLock { $0.append(names) }
     }
 
     /// Holds a request until the test lets it go on.
