@@ -121,11 +121,12 @@ if Context.environment["AURORA_FUZZ"] != nil {
         ("FuzzAgent", ["AgentProtocol", "GuestAgentCore", "CLinux"]),
         ("FuzzStore", ["Store", "CLinux"]),
         ("FuzzGateway", ["Functions", "CLinux"]),
+        ("FuzzImport", ["Images", "Linux", "CLinux"]),
     ]
     for (name, drives) in fuzzers {
         package.targets.append(
             .executableTarget(
-                name: name, dependencies: drives, path: "Fuzz/\(name)",
+                name: name, dependencies: drives, path: "Fuzz/\(name)", exclude: name == "FuzzImport" ? ["Seeds"] : [],
                 swiftSettings: strict + [.enableExperimentalFeature("Extern"), .unsafeFlags(["-parse-as-library"])],
                 linkerSettings: [.unsafeFlags(["-L\(runtime)", "-lclang_rt.fuzzer_no_main-x86_64", "-lstdc++", "-lm"])]))
     }

@@ -21,12 +21,13 @@ private func fuzzOne(_ data: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     let bytes = Array(UnsafeBufferPointer(start: data, count: count))
     guard let first = bytes.first else { return 0 }
     let rest = Array(bytes.dropFirst().prefix(1 << 16))
-    switch first % 6 {
+    switch first % 7 {
     case 0: create(rest)
     case 1: _ = try? JSONBody.decode(SettingsRequest.self, rest)
     case 2: record(rest)
     case 3: entry(rest)
     case 4: log(rest)
+    case 5: code(rest)
     default: names(rest)
     }
     return 0
@@ -60,6 +61,29 @@ private func entry(_ bytes: [UInt8]) {
 private func log(_ bytes: [UInt8]) {
     let (_, end) = EventLog.read(Array("AURORAEVENTLOG01".utf8) + bytes)
     precondition(end <= bytes.count + 16)
+}
+
+/// A function's code as `bsdtar` passes it on: the verdict is the same in whatever pieces it comes, and bounds hold.
+private func code(_ bytes: [UInt8]) {
+    guard let first = bytes.first else { return }
+    let stream = bytes.dropFirst()
+    var whole = CodeStreamCheck()
+    var pieces = CodeStreamCheck()
+    let verdict = Result { try whole.look(stream) }
+    let other = Result {
+        var rest = stream[...]
+        while !rest.isEmpty {
+            try pieces.look(rest.prefix(Int(first) + 1))
+            rest = rest.dropFirst(Int(first) + 1)
+        }
+    }
+    switch (verdict, other) {
+    case (.success, .success): precondition(whole.entries == pieces.entries && whole.unpackedBytes == pieces.unpackedBytes)
+    case (.failure(let one), .failure(let two)): precondition("\(one)" == "\(two)")
+    default: preconditionFailure("\(verdict) and \(other)")
+    }
+    precondition(whole.unpackedBytes <= CodeStreamCheck.unpackedBytesMax && whole.entries <= CodeStreamCheck.entriesMax + 1)
+    try? whole.finish()
 }
 
 private func names(_ bytes: [UInt8]) {

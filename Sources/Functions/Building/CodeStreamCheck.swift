@@ -105,10 +105,10 @@ public struct CodeStreamCheck: Sendable {
         }
         switch type {
         case 0, UInt8(ascii: "0"):
-            total += length
-            guard total <= CodeStreamCheck.unpackedBytesMax else {
+            guard length <= CodeStreamCheck.unpackedBytesMax - total else {
                 throw Refusal(description: "it has more than \(CodeStreamCheck.unpackedBytesMax >> 20) MiB unpacked")
             }
+            total += length
         case UInt8(ascii: "5"): break
         case UInt8(ascii: "1"), UInt8(ascii: "2"):
             let target = link ?? text(157, 100)
