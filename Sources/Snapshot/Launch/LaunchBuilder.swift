@@ -16,7 +16,7 @@ struct LaunchBuilder {
     /// - Throws: `LaunchError`; nothing is left then.
     func build() throws(LaunchError) {
         let lock = try cache.builders(LOCK_SH)
-        defer { _ = lock.rawValue }
+        defer { _ = clinux_flock(lock.rawValue, LOCK_UN) }
         let directory = "\(cache.path)/\(LaunchCache.newPrefix)\(digest)-\(getpid())-\(clinux_monotonic_nanoseconds())"
         try launchCall("create directory", directory) { clinux_mkdir(directory, 0o700) }
         do throws(LaunchError) {

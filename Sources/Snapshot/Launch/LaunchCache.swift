@@ -79,7 +79,8 @@ public struct LaunchCache: Sendable {
         // While somebody builds, nobody can tell which of these are being filled: they stay until the next time.
         guard let lock = try? builders(LOCK_EX | LOCK_NB) else { return removed }
         for name in names where name.hasPrefix(LaunchCache.newPrefix) { LaunchCache.removeTree("\(path)/\(name)") }
-        _ = lock.rawValue
+        // By itself: a child that is just being started still holds the descriptor.
+        _ = clinux_flock(lock.rawValue, LOCK_UN)
         return removed
     }
 
