@@ -10,8 +10,10 @@ final class GatewayServer {
     private let options: [String]
     private let logPath: String
 
-    init(_ options: [String] = []) throws {
+    /// - Parameter prepare: what is done to its directories before it starts.
+    init(_ options: [String] = [], prepare: (Command) throws -> Void = { _ in }) throws {
         command = try Command()
+        try prepare(command)
         self.options = options
         logPath = "\(command.home)/serve.log"
         (process, endpoint) = try GatewayServer.launch(command, options, logPath)

@@ -1,7 +1,10 @@
+import AuroraVMM
 import CLinux
 import Foundation
 import Functions
+import Groups
 import Linux
+import Snapshot
 import Testing
 
 /// Instances restored from launch images in machines of the pool: what differs between clones, and what faults leave behind.
@@ -122,23 +125,30 @@ struct LaunchTests {
         try file.synchronize()
     }
 
+    /// The launch images of functions, by the functions' names.
     private struct FixedLaunches: LaunchProvider {
         let launchPath: String
-        let launch: FunctionLaunch
-        func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch { launch }
+        let launches: [String: FunctionLaunch]
+        func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch {
+            guard let launch = launches[function.name] else { throw .restore("there is no \(function.name)") }
+            return launch
+        }
         func removeUnused(
             keeping kept: () -> (functions: [DeployedFunction], launches: [FunctionLaunch])
-        ) throws(InstanceError) -> Set<String> { kept().functions.isEmpty ? [] : [launch.runtime, launch.digest] }
+        ) throws(InstanceError) -> Set<String> {
+            Set(kept().functions.compactMap { launches[$0.name] }.flatMap { [$0.runtime, $0.digest] })
+        }
     }
 
     private static let function = DeployedFunction(name: "f", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
 
-    private func pool(_ images: Images) throws -> InstancePool {
+    private func pool(_ images: Images, foreign: Images? = nil) throws -> InstancePool {
         var configuration = PoolConfiguration()
         configuration.program = Command.path
         configuration.readyMax = 2
-        return try InstancePool(
-            FixedLaunches(launchPath: launchPath, launch: FunctionLaunch(runtime: images.runtime, digest: images.function)), configuration)
+        let found = ["f": images, "foreign": foreign].compactMapValues { $0 }
+        let launches = found.mapValues { FunctionLaunch(runtime: $0.runtime, digest: $0.function) }
+        return try InstancePool(FixedLaunches(launchPath: launchPath, launches: launches), configuration)
     }
 
     private func descriptors() throws -> Int { try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count }
@@ -191,9 +201,16 @@ struct LaunchTests {
         pool.end()
     }
 
-    /// Several processes that want the same launch images at once: one of them makes each, all get it, nothing is left beside.
-    @Test func manyBuildersMakeOneImage() throws {
+    /// Launch images on a full disk, then by several processes at once: one of them makes each, all get it, nothing is left beside.
+    @Test func buildersMeetAFullDiskAndEachOther() throws {
         let words = ["machine", "launch-images", "--runtime", "group/rt", "--function", "group/fn"]
+        // A file system of its own, which only this command sees, and what is left in it.
+        let small = "mkdir -p $0 && mount -t tmpfs -o size=4m none $0 && { \"$@\"; code=$?; ls -A $0; exit $code; }"
+        let full = try aurora.run(words, launcher: ["/usr/bin/unshare", "-m", "/bin/sh", "-c", small, launchPath])
+        #expect(
+            full.code == 1 && full.error.contains("No space left on device") && full.error.contains("\(launchPath)/.new-"), "\(full.error)")
+        #expect(full.output == ".lock\n", "\(full.output)")
+
         let running = try (0..<4).map { _ in try aurora.start(words) }
         var made: Set<Data> = []
         for (process, _, output, error) in running {
@@ -206,6 +223,36 @@ struct LaunchTests {
         let digests = try images()
         let left = try FileManager.default.contentsOfDirectory(atPath: launchPath).filter { $0 != ".lock" }
         #expect(Set(left) == [digests.runtime, digests.function])
+    }
+
+    /// A restore that fails when memory and disk are mapped: the machine is thrown away, another one tried, then the reason is told.
+    @Test func restoreThatFailsHalfWayLeavesNothing() async throws {
+        let good = try images()
+        _ = try aurora.addCheckpoint("fn", name: "foreign") { state in
+            let envelope = try CheckpointEnvelope(state, of: "it")
+            var machine = try MachineState(encoded: Array(envelope.machine))
+            // No processor has it: moreA, eax of leaf 7, subleaf 1.
+            machine.features.words[5] |= 1 << 31
+            return CheckpointEnvelope.encode(
+                context: Array(state[16..<(state.count - envelope.machine.count)]), machine: try machine.encoded())
+        }
+        let bad = try images()
+        #expect(bad.runtime == good.runtime && bad.function != good.function)
+        let pool = try pool(good, foreign: bad)
+        let first = try await pool.start(Self.function)
+        let foreign = DeployedFunction(name: "foreign", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
+        let refusal = await #expect(throws: InstanceError.self) { _ = try await pool.start(foreign) }
+        #expect("\(String(describing: refusal))".contains("CPUID 0x7.1 eax bit 31"), "\(String(describing: refusal))")
+        let second = try await pool.start(Self.function)
+        #expect(first.isUsable && second.isUsable)
+        await first.end()
+        await second.end()
+        waitFor("the end of the machines it was tried in") {
+            let counts = pool.counts
+            return counts.alive == counts.ready + counts.making
+        }
+        pool.end()
+        waitFor("the end of all processes") { processes().isEmpty }
     }
 
     @Test func restoreOfWhatIsNotThereIsRefused() async throws {

@@ -85,6 +85,7 @@ struct ServeGuestTests {
         #expect(server.log.components(separatedBy: "function built").count == 3, "\(server.log)")
         try server.eventually("the end of the old launch image") { server.launchImages.count == 2 && server.launchImages != first }
         #expect(try server.fn("invoke", "f", "--payload", "2").output == #"{"echo":2,"version":"2"}"# + "\n")
+        try aClientGoes(server)
         try deploy(server, "g", code, version: 3, timeout: 1)
         let late = try server.fn("invoke", "g", "--payload", "\"hang\"")
         #expect(late.code == 1 && late.output.contains("Task timed out after 1.00 seconds"), "\(late.output)\(late.error)")
@@ -143,14 +144,7 @@ struct ServeGuestTests {
         let (running, _, output, _) = try server.command.start([
             "fn", "invoke", "f", "--payload", "\"slow\"", "--endpoint", server.endpoint,
         ])
-        try server.eventually("a request that runs") {
-            struct Report: Decodable {
-                struct Function: Decodable { let active: Int }
-                let functions: [Function]
-            }
-            let report = try JSONDecoder().decode(Report.self, from: Data(try server.send("GET", "/aurora/status").body))
-            return report.functions.contains { $0.active > 0 } || !running.isRunning
-        }
+        try server.eventually("a request that runs") { try isServing(server) || !running.isRunning }
         #expect(!server.processes.filter { $0 != server.process.processIdentifier }.isEmpty)
         server.process.terminate()
         let answer = output.fileHandleForReading.readDataToEndOfFile()
@@ -159,5 +153,67 @@ struct ServeGuestTests {
         server.process.waitUntilExit()
         #expect(server.process.terminationStatus == 0, "\(server.log)")
         try server.eventually("the end of all processes") { server.processes.isEmpty }
+    }
+
+    /// A client that goes while its function runs: the instance serves to the end, and then the next request.
+    private func aClientGoes(_ server: GatewayServer) throws {
+        let (client, _, _, _) = try server.command.start(["fn", "invoke", "f", "--payload", "\"slow\"", "--endpoint", server.endpoint])
+        try server.eventually("a request that runs") { try isServing(server) || !client.isRunning }
+        kill(client.processIdentifier, SIGKILL)
+        client.waitUntilExit()
+        try server.eventually("the end of the request") { try !isServing(server) }
+        #expect(try server.fn("invoke", "f", "--payload", "1").code == 0)
+    }
+
+    private func isServing(_ server: GatewayServer) throws -> Bool {
+        struct Report: Decodable {
+            struct Function: Decodable { let active: Int }
+            let functions: [Function]
+        }
+        let report = try JSONDecoder().decode(Report.self, from: Data(try server.send("GET", "/aurora/status").body))
+        return report.functions.contains { $0.active > 0 }
+    }
+
+    /// The image of a function is not removed by mistake, and when it is by force, the function is served from the store all the same.
+    @Test func functionsOutliveTheirImage() throws {
+        let server = try GatewayServer { command in
+            // An image of its own, of which the disk is everybody's.
+            let prepared = URL(filePath: "\(command.home)/images").resolvingSymlinksInPath()
+            try FileManager.default.removeItem(atPath: "\(command.home)/images")
+            try FileManager.default.createDirectory(atPath: "\(command.home)/images/base", withIntermediateDirectories: true)
+            try FileManager.default.copyItem(
+                atPath: prepared.appending(path: "base/manifest.json").path, toPath: "\(command.home)/images/base/manifest.json")
+            try FileManager.default.createSymbolicLink(
+                atPath: "\(command.home)/images/base/root.ext4", withDestinationPath: prepared.appending(path: "base/root.ext4").path)
+        }
+        try deploy(server, "f", try Self.code(in: server), version: 1)
+        let refused = try server.command.run("image", "rm", "base")
+        #expect(refused.code != 0 && refused.error.contains("used by function f"), "\(refused.error)")
+        let removed = try server.command.run("image", "rm", "--force", "base")
+        #expect(removed.code == 0, "\(removed.error)")
+        // A new instance each time, the second one from launch images that are made again.
+        #expect(try server.fn("invoke", "f", "--payload", "\"exit\"").code == 1)
+        server.process.terminate()
+        server.process.waitUntilExit()
+        try FileManager.default.removeItem(atPath: "\(server.command.home)/launch")
+        try server.restart()
+        let answer = try server.fn("invoke", "f", "--payload", "1")
+        #expect(answer.output == #"{"echo":1,"version":"1"}"# + "\n", "\(answer.error)\(server.log)")
+    }
+
+    /// A store without room for the runtime: the deployment fails and says why, and leaves nothing but the function's record.
+    @Test func aFullStoreIsTold() throws {
+        let server = try GatewayServer { command in
+            let made = try command.run("store", "init", "--size", "48M")
+            try #require(made.code == 0, "\(made.error)")
+        }
+        let result = try server.fn("deploy", "f", "--runtime", "provided", try Self.code(in: server))
+        #expect(result.code == 1 && result.error.contains("has no room for"), "\(result.output)\(result.error)")
+        #expect(try server.fn("ls").output.contains("Failed"))
+        #expect(try server.fn("invoke", "f").error.contains("ResourceConflictException"))
+        #expect(try !server.command.run("store", "stat").output.contains("function/"))
+        try server.eventually("the end of the builder") { server.processes == [server.process.processIdentifier] }
+        #expect(try server.fn("rm", "f").code == 0)
+        #expect(try server.fn("ls", "-q").output.isEmpty)
     }
 }
