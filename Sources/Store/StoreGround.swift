@@ -53,6 +53,11 @@ protocol ExtentAllocator: AnyObject, Sendable {
     func release(_ extent: Extent)
     /// Whether the last free blocks may be taken, too: only to free others (the anchor of a drop).
     var usesReserve: Bool { get set }
+    /// Keeps the segments of what was allocated until `letGo`: neither the log nor a slot leads to it yet, so that a collection knows of
+    /// it only by who owns them.
+    func hold(_ extent: Extent)
+    /// A slot leads to all that was held.
+    func letGo()
     /// An extent that was allocated and will be used much later: its segments are not given back before `close`.
     var pinned: Extent { get set }
     /// Gives back all segments that have nothing of an extent, which was allocated and is not used up; not within the gate.

@@ -12,6 +12,8 @@ final class SegmentAllocator: ExtentAllocator {
         var owned: [OwnedSegment] = []
         var nextClaim = 1
         var usesReserve = false
+        /// Segments with something that no slot leads to yet: without an owner they would look free to a collection.
+        var held: Set<UInt32> = []
         var pinned = Extent(offset: 0, blocks: 0)
         var isClosed = false
         /// Where the last extent was given: its segment is kept.
@@ -36,6 +38,10 @@ final class SegmentAllocator: ExtentAllocator {
         get { state.withLock { $0.usesReserve } }
         set { state.withLock { $0.usesReserve = newValue } }
     }
+
+    func hold(_ extent: Extent) { state.withLock { $0.held.formUnion(pieces(of: extent).map(\.segment)) } }
+
+    func letGo() { state.withLock { $0.held = [] } }
 
     var pinned: Extent {
         get { state.withLock { $0.pinned } }
@@ -90,7 +96,7 @@ final class SegmentAllocator: ExtentAllocator {
     }
 
     private func claim(_ blocks: Int, _ state: inout State) throws(StoreError) {
-        let kept = Set(pieces(of: state.pinned).map(\.segment) + [state.lastSegment].compactMap(\.self))
+        let kept = Set(pieces(of: state.pinned).map(\.segment) + [state.lastSegment].compactMap(\.self)).union(state.held)
         let exhausted = state.owned.filter { owned in
             !kept.contains(owned.segment) && owned.free.run(atLeast: Self.runBlocksMin)?.count ?? 0 < Self.runBlocksMin
         }

@@ -52,6 +52,12 @@ final class BlockLayout {
         set { allocator.usesReserve = newValue }
     }
 
+    /// Whether small things are placed to which, for now, nothing leads that a collection follows.
+    var holdsPlaces = false
+
+    /// What was placed meanwhile is led to.
+    func letGo() { allocator.letGo() }
+
     /// The head has to be set before anything is written.
     init(disk: any Disk, allocator: any ExtentAllocator) {
         self.disk = disk
@@ -138,6 +144,7 @@ final class BlockLayout {
         guard let base = bytes.baseAddress, let location = PageLocation(offset: target.offset + UInt64(target.used), length: bytes.count)
         else { throw .invalid(what: "place in the store", reason: "the store is larger than the format allows") }
         (target.buffer + target.used).copyMemory(from: base, byteCount: bytes.count)
+        if holdsPlaces { allocator.hold(Extent(offset: target.offset, blocks: 1)) }
         target.used = (target.used + bytes.count + step - 1) / step * step
         // The emptier of the two blocks goes on being filled.
         if before.map({ $0.offset == target.offset || target.used < $0.used }) ?? true { small = target }

@@ -6,6 +6,9 @@ extension WriterCore {
         // Nothing of it may wait in the block of an open epoch's commit.
         layout.closeSmall()
         let before = (history, anchor)
+        // The log does not lead to it, so until the slot does a collection knows of it only by who owns its segments.
+        layout.holdsPlaces = true
+        defer { layout.holdsPlaces = false }
         do throws(StoreError) { try writeHistoryAndAnchor() } catch {
             (history, anchor) = before
             if epoch == nil { layout.abandonEpoch() }
@@ -47,6 +50,7 @@ extension WriterCore {
         try guarded { () throws(StoreError) in try ground.write(newer, toSlot: slot) }
         record = newer
         pendingAnchor = nil
+        layout.letGo()
     }
 
     /// Makes the history as it is now durable, slot and all.

@@ -138,6 +138,23 @@ func smallStore(megabytes: UInt64 = 72, slots: UInt32 = 16) throws -> (disk: Sim
         #expect(try allocator.allocate(blocks: 1, preferred: nil).blocks == 1)
     }
 
+    /// Exhausted segments are given back when new ones are claimed, but for those with what nothing leads to yet.
+    @Test(arguments: [true, false])
+    func whatIsHeldKeepsItsSegment(isHeld: Bool) throws {
+        let (_, ground) = try smallStore()
+        let allocator = try ground.makeAllocator(forSlot: 0)
+        let anchor = try allocator.allocate(blocks: 2, preferred: nil)
+        let block = try #require(ground.layout.block(at: anchor.offset))
+        let segment = UInt32(block / UInt64(SegmentBits.count))
+        func owner() throws -> SegmentEntry.Owner? { try #require(try ground.table.entries(segment..<segment + 1).first ?? nil).owner }
+        if isHeld { allocator.hold(anchor) }
+        for _ in 0..<6 { _ = try allocator.allocate(blocks: SegmentBits.count, preferred: nil) }
+        #expect(try (owner() != nil) == isHeld)
+        allocator.letGo()
+        for _ in 0..<3 { _ = try allocator.allocate(blocks: SegmentBits.count, preferred: nil) }
+        #expect(try owner() == nil)
+    }
+
     @Test func preferredPlacesFollowOneAnother() throws {
         let (_, ground) = try smallStore()
         let allocator = try ground.makeAllocator(forSlot: 0)

@@ -62,6 +62,8 @@ final class BumpGround: StoreGround {
             return Extent(offset: offset, blocks: count)
         }
         func release(_ extent: Extent) {}
+        func hold(_ extent: Extent) {}
+        func letGo() {}
         var pinned: Extent {
             get { Extent(offset: 0, blocks: 0) }
             set {}
