@@ -9,13 +9,20 @@ public enum StoreMemory: Sendable, Hashable {
 extension Store {
     /// Makes a store on a disk that holds nothing else.
     ///
-    /// - Throws: `StoreError.invalid` when the disk is too small or too large, or holds something and `overwrites` is false.
+    /// - Throws: `StoreError.invalid` when the disk is too small or too large, or holds something and `overwrites` is false; `.busy` when
+    ///   what would be overwritten is in use.
     public static func create(on disk: any Disk, _ configuration: StoreConfiguration) throws(StoreError) {
         guard let layout = StoreLayout(byteCount: disk.byteCount, slotCount: configuration.slotCount) else {
             throw .invalid(
                 what: "size of \(disk.name)",
                 reason: "\(disk.byteCount) bytes with \(configuration.slotCount) slots are too few, or more than 1 PiB")
         }
+        // Every user of a store has one of its shared memories, of which none has the number zero.
+        let users: (any DiskLockHandle)?
+        let everybody = DiskLock.otherSharedMemories(than: 0)
+        do throws(DiskError) { users = try disk.lock(everybody, exclusive: true, wait: false) } catch { throw .disk(error) }
+        guard users != nil else { throw .busy(store: disk.name, reason: "groups or commands use the store that is there") }
+        defer { withExtendedLifetime(users) {} }
         if !configuration.overwrites { try refuseOther(disk, layout) }
         try erase(disk, 0..<layout.dataOffset)
         do throws(DiskError) { try disk.flush() } catch { throw .disk(error) }
