@@ -31,6 +31,7 @@ struct BuildRuntime {
     /// - Throws: `FunctionBuildError.runtime`.
     func image(_ runtime: LambdaRuntime, named name: String) throws -> Image {
         let wanted = try ImageName(name)
+        do { try ensureKernel() } catch let error as ImageError { throw FunctionBuildError.runtime(error.description) }
         if let image = try? ImageCommand.images.open(wanted) { return image }
         progress(.image(name))
         do {
@@ -40,6 +41,15 @@ struct BuildRuntime {
             }
             return try ImageCommand.images.build(wanted, packages: try runtime.packages(), pip: try runtime.wheels()) { _ in }
         } catch let error as ImageError { throw FunctionBuildError.runtime(error.description) }
+    }
+
+    /// Makes the kernel at first use, as `aurora run` does.
+    private func ensureKernel() throws {
+        do throws(ImageError) { _ = try ImageCommand.kernels.current() } catch {
+            guard case .noKernel = error else { throw error }
+            progress(.image("of the kernel"))
+            _ = try ImageCommand.kernels.ensure { _ in }
+        }
     }
 
     /// The checkpoint of the booted image.
