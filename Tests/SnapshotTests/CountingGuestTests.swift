@@ -51,15 +51,17 @@ struct CountingGuestTests {
         configuration.inspectStop = { witness.inspect($0) }
         let pipeline = try EpochPipeline(machine, configuration)
         try pipeline.attach(backend, base: base)
-        machine.resume()
+        // Checkpoints are made already: the guest is the pipeline's to start.
+        for _ in 0..<3 where base != nil { _ = try await pipeline.requestCheckpoint() }
+        pipeline.resumeGuest()
         for round in 0..<4 {
             let held = try await self.held(backend) { try await pipeline.requestCheckpoint() }
             #expect(held.agrees(&model), "round \(round), \(held.count) writes")
         }
         if base != nil {
             let epochs = pipeline.statistics.epochs
-            let written = try #require(epochs.first)
-            #expect(written.pages + written.stagedPages <= CountingGuest.dataPages + 64, "\(written)")
+            let written = try #require(epochs.map { $0.pages + $0.stagedPages }.max())
+            #expect(written <= CountingGuest.dataPages + 64, "\(epochs)")
         }
         for round in 0..<3 {
             let (number, differences) = try await witness.compare(pipeline, backend)

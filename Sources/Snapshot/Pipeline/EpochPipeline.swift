@@ -12,7 +12,7 @@ public final class EpochPipeline: Sendable {
     let configuration: PipelineConfiguration
     let state: Mutex<State>
     /// Whether somebody wants the guest to stand still; held for the length of a stop.
-    let guestIsPaused = Mutex(false)
+    let guestIsPaused: Mutex<Bool>
     let wake: WakeSignal
     let pool: PagePool
     private let thread: Mutex<Thread?>
@@ -58,6 +58,9 @@ public final class EpochPipeline: Sendable {
 
     /// Starts the pipeline's thread; without a backend it makes no checkpoints.
     ///
+    /// From now on the pipeline alone pauses and resumes the guest, or a stop could be cut short: a guest that stands still now
+    /// goes on with `resumeGuest`.
+    ///
     /// - Throws: `PipelineError.system` when the host has no room.
     public init(_ machine: Machine, _ configuration: PipelineConfiguration = PipelineConfiguration()) throws(PipelineError) {
         self.machine = machine
@@ -66,6 +69,7 @@ public final class EpochPipeline: Sendable {
         self.wake = wake
         state = Mutex(State(period: configuration.period, last: configuration.lastEpoch))
         thread = Mutex(nil)
+        guestIsPaused = Mutex(machine.isPaused)
         do throws(SystemError) {
             pool = try PagePool(bytes: configuration.poolBytes) { wake.signal() }
             let worker = EpochWorker(self, try PageCollector(machine.memory, pool: pool))

@@ -47,7 +47,7 @@ extension GroupMachineOfStore {
                 state.hasBegun = false
             }
             if former != nil { try attachMemory(fresh) }
-            machine.resume()
+            fresh.resumeGuest()
             return envelope.context
         }
     }

@@ -66,7 +66,7 @@ final class GroupMachineOfStore: GroupMachine {
         guard let origin else { return machine.resume() }
         // Writes are recorded from the first instruction on, so that the history can begin while the guest runs: that waits for the disk.
         let pipeline = try makePipeline(after: 0)
-        machine.resume()
+        pipeline.resumeGuest()
         state.withLock { $0.watch?.resumed() }
         try attach(origin, to: pipeline)
     }
