@@ -1,11 +1,13 @@
 import AuroraVMM
 import CLinux
 import Foundation
-import Functions
 import Groups
 import Linux
 import Snapshot
+import Synchronization
 import Testing
+
+@testable import Functions
 
 /// Instances restored from launch images in machines of the pool: what differs between clones, and what faults leave behind.
 @Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(10)))
@@ -126,10 +128,14 @@ struct LaunchTests {
     }
 
     /// The launch images of functions, by the functions' names.
-    private struct FixedLaunches: LaunchProvider {
+    private final class FixedLaunches: LaunchProvider {
         let launchPath: String
         let launches: [String: FunctionLaunch]
+        /// Names of the functions that were looked up, each time.
+        let lookups = Mutex<[String]>([])
+        init(launchPath: String, launches: [String: FunctionLaunch]) { (self.launchPath, self.launches) = (launchPath, launches) }
         func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch {
+            lookups.withLock { $0.append(function.name) }
             guard let launch = launches[function.name] else { throw .restore("there is no \(function.name)") }
             return launch
         }
@@ -142,13 +148,17 @@ struct LaunchTests {
 
     private static let function = DeployedFunction(name: "f", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
 
-    private func pool(_ images: Images, foreign: Images? = nil) throws -> InstancePool {
+    private func launches(_ images: Images, foreign: Images? = nil) -> FixedLaunches {
+        let found = ["f": images, "foreign": foreign].compactMapValues { $0 }
+        return FixedLaunches(
+            launchPath: launchPath, launches: found.mapValues { FunctionLaunch(runtime: $0.runtime, digest: $0.function) })
+    }
+
+    private func pool(_ launches: FixedLaunches) throws -> InstancePool {
         var configuration = PoolConfiguration()
         configuration.program = Command.path
         configuration.readyMax = 2
-        let found = ["f": images, "foreign": foreign].compactMapValues { $0 }
-        let launches = found.mapValues { FunctionLaunch(runtime: $0.runtime, digest: $0.function) }
-        return try InstancePool(FixedLaunches(launchPath: launchPath, launches: launches), configuration)
+        return try InstancePool(launches, configuration)
     }
 
     private func descriptors() throws -> Int { try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count }
@@ -162,7 +172,7 @@ struct LaunchTests {
     }
 
     private func killInstancesAndHosts(_ images: Images) async throws {
-        let pool = try pool(images)
+        let pool = try pool(launches(images))
         let first = try await pool.start(LaunchTests.function)
         #expect(first.isUsable)
         let process = try #require(Int32(first.identifier.split(separator: "-")[1]))
@@ -183,7 +193,7 @@ struct LaunchTests {
 
     /// Machines of a runtime that no function has any more are ended, but not while one of them is in use.
     @Test func machinesOfUnusedRuntimesAreEnded() async throws {
-        let pool = try pool(try images())
+        let pool = try pool(launches(try images()))
         let instance = try await pool.start(LaunchTests.function)
         try await pool.tidy { [] }
         #expect(instance.isUsable && !processes().isEmpty)
@@ -238,10 +248,18 @@ struct LaunchTests {
         }
         let bad = try images()
         #expect(bad.runtime == good.runtime && bad.function != good.function)
-        let pool = try pool(good, foreign: bad)
+        let launches = launches(good, foreign: bad)
+        let pool = try pool(launches)
         let first = try await pool.start(Self.function)
         let foreign = DeployedFunction(name: "foreign", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "1")
-        let refusal = await #expect(throws: InstanceError.self) { _ = try await pool.start(foreign) }
+        let invoker = Invoker(source: pool, limits: InvokerLimits())
+        let refusal = await #expect(throws: InvokerError.self) {
+            _ = try await invoker.invoke(foreign, concurrencyMax: nil) {
+                Invocation(requestIdentifier: "r", payload: [], deadline: 0, functionARN: "")
+            }
+        }
+        // The launch images are looked up at each try: one retry in all, whoever might do it.
+        #expect(launches.lookups.withLock { $0 } == ["f", "foreign", "foreign"])
         #expect("\(String(describing: refusal))".contains("CPUID 0x7.1 eax bit 31"), "\(String(describing: refusal))")
         let second = try await pool.start(Self.function)
         #expect(first.isUsable && second.isUsable)
@@ -257,7 +275,7 @@ struct LaunchTests {
 
     @Test func restoreOfWhatIsNotThereIsRefused() async throws {
         let images = try images()
-        let pool = try pool(Images(runtime: images.runtime, function: String(repeating: "0", count: 32)))
+        let pool = try pool(launches(Images(runtime: images.runtime, function: String(repeating: "0", count: 32))))
         await #expect(throws: InstanceError.self) { _ = try await pool.start(LaunchTests.function) }
         pool.end()
         waitFor("the end of all processes") { processes().isEmpty }

@@ -146,21 +146,17 @@ final class Invoker: Sendable {
         shelf.withLock { $0.removeWaiter(ticket, name) }?.resume(.refused(error))
     }
 
-    /// Starts an instance; a restore that fails is tried once more, in another machine.
+    /// Starts an instance; the source has tried again what is worth it, so its failure is the request's.
     private func start(_ function: DeployedFunction) async throws(InvokerError) -> any FunctionInstance {
-        var failure = InstanceError.restore("")
-        for _ in 0..<2 {
-            do throws(InstanceError) {
-                let instance = try await source.start(function)
-                startEnded()
-                return instance
-            } catch {
-                failure = error
-            }
+        do throws(InstanceError) {
+            let instance = try await source.start(function)
+            startEnded()
+            return instance
+        } catch {
+            startEnded()
+            release(function, nil)
+            throw .unavailable(error)
         }
-        startEnded()
-        release(function, nil)
-        throw .unavailable(failure)
     }
 
     private func startEnded() {

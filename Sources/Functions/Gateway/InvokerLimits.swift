@@ -25,7 +25,7 @@ public struct InvokerLimits: Sendable {
 enum InvokerError: Error, Hashable, Sendable {
     /// The function, or the gateway, serves as many requests as it may.
     case throttled(String)
-    /// No instance could be restored, twice.
+    /// No instance could be restored, nor at the second try of its source.
     case unavailable(InstanceError)
     /// The gateway ends.
     case draining

@@ -33,7 +33,9 @@ extension FunctionInstance {
 public protocol InstanceSource: Sendable {
     /// Restores an instance of a deployed function.
     ///
-    /// - Throws: `InstanceError` when it cannot be: the machine it was tried in is thrown away.
+    /// Tries a restore that fails once more by itself, if that is worth it; its caller does not.
+    ///
+    /// - Throws: `InstanceError` when it cannot be: the machines it was tried in are thrown away.
     func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance
 
     /// Makes ahead what the first request of a function would wait for otherwise.

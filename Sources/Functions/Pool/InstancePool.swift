@@ -35,15 +35,15 @@ public final class InstancePool: InstanceSource {
         do throws(InstanceError) { return try await attempt(function) } catch {
             // The launch images may have gone or been damaged: they are looked at again, and made again.
             forget(function)
-            return try await attempt(function)
+            return try await attempt(function, again: true)
         }
     }
 
-    private func attempt(_ function: DeployedFunction) async throws(InstanceError) -> PooledInstance {
+    private func attempt(_ function: DeployedFunction, again: Bool = false) async throws(InstanceError) -> PooledInstance {
         let launch = try await launch(function)
         let runtime = try runtime(launch.runtime)
         runtime.prepare(launch.digest)
-        let (machine, kind) = try await runtime.take(for: launch.digest)
+        let (machine, kind) = try await runtime.take(for: launch.digest, fresh: again)
         // Now and then without the working set, to see whether it still fits.
         let isScout = state.withLock { state in
             state.starts[launch.digest, default: 0] += 1

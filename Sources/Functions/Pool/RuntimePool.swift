@@ -53,12 +53,16 @@ final class RuntimePool: Sendable {
     var isIdle: Bool { state.withLock { $0.waiters.isEmpty && $0.machines.count <= $0.ready.count + $0.making } }
 
     /// A machine that is ready, best with the function's memory mapped already, or the next one that will be.
-    func take(for launch: String) async throws(InstanceError) -> (machine: PooledMachine, kind: StartKind) {
+    ///
+    /// - Parameter fresh: whether to leave out those that are ready: what ended a machine may have ended all that there were,
+    ///   as with their host, and there is no third try.
+    func take(for launch: String, fresh: Bool) async throws(InstanceError) -> (machine: PooledMachine, kind: StartKind) {
         let found = state.withLock { state -> PooledMachine? in
             state.recent.removeAll { $0 == launch }
             state.recent.append(launch)
             if state.recent.count > RuntimePool.recentMax { state.recent.removeFirst() }
             state.ready.removeAll { !$0.machine.isAlive }
+            if fresh { return nil }
             let index = state.ready.firstIndex { $0.launch == launch } ?? state.ready.firstIndex { $0.launch == nil }
             return index.map { state.ready.remove(at: $0).machine }
         }

@@ -50,6 +50,8 @@ final class PretendedInstance: FunctionInstance {
 /// Makes pretended instances, and counts.
 final class PretendedSource: InstanceSource {
     struct Counts {
+        /// Starts that were asked for.
+        var asked = 0
         var started = 0
         var ended = 0
         var serving = 0
@@ -75,6 +77,7 @@ final class PretendedSource: InstanceSource {
     func start(_ function: DeployedFunction) async throws(InstanceError) -> any FunctionInstance {
         if startDelay > .zero { try? await Task.sleep(for: startDelay) }
         let number = counts.withLock { counts -> Int? in
+            counts.asked += 1
             if counts.failuresLeft > 0 {
                 counts.failuresLeft -= 1
                 return nil
