@@ -26,9 +26,9 @@ enum GroupEnding {
             try ControlClient(directory).powerCut()
             return try wait(directory, seconds: 5)
         } catch {
-            // The process that holds the lock wrote this number itself, and still lives.
-            guard try directory.isLive(), let process = try? directory.status().processID, process > 1 else { return }
-            _ = clinux_kill(process, SIGKILL)
+            guard try directory.isLive() else { return }
+            // The process that holds the lock wrote this number itself, and still lives. One that is just ending has taken it back.
+            if let process = try? directory.status().processID, process > 1 { _ = clinux_kill(process, SIGKILL) }
         }
         try wait(directory, seconds: 5)
     }

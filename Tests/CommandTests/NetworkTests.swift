@@ -38,13 +38,17 @@ struct NetworkTests {
 
     init() throws { aurora = try Command() }
 
-    /// Answers every connection with what it sent, in capitals, until it has done so four times.
+    /// How often the last answer repeats the question: more than fits into the buffers of guest, agent and host.
+    private static let lastRepeats = 500_000
+
+    /// Answers every connection with what it sent, in capitals, until it has done so four times; ends right after a long last answer.
     private static let server = """
         use IO::Socket::INET;
         my $listener = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => 7777, Listen => 5, ReuseAddr => 1) or die "$!";
         $| = 1;
         print "listening\n";
-        for (1 .. 4) { my $client = $listener->accept; my $line = <$client>; print $client uc $line; close $client; }
+        for (1 .. 3) { my $client = $listener->accept; my $line = <$client>; print $client uc $line; close $client; }
+        my $client = $listener->accept; my $line = <$client>; print $client uc($line) x \(lastRepeats);
         """
 
     @Test func groupWithoutTapWarnsAndItsPortAnswersThroughTheAgent() throws {
@@ -62,13 +66,18 @@ struct NetworkTests {
             try #require(try aurora.state("t").state == "running")
             usleep(10_000)
         }
-        let entry = try aurora.run("ps", "--format", "json", "t").output
-        let port = try #require(entry.firstMatch(of: /"hostPort" : (\d+)/).flatMap { UInt16($0.1) })
+        let port = try hostPort("t")
         for word in ["first", "second", "third"] { #expect(try Self.ask(port, word) == word.uppercased() + "\n") }
-        // The guest ends with its program, and may take this last answer with it.
-        _ = try? Self.ask(port, "fourth")
+        try theLastAnswerComesWhole(port)
         while try aurora.state("t").state == "running" { usleep(10_000) }
         #expect(try aurora.state("t").state == "exited")
+    }
+
+    /// The guest ends with its program, but not before the client has what was sent.
+    private func theLastAnswerComesWhole(_ port: UInt16) throws {
+        let answer = try Self.ask(port, "fourth")
+        // Not the text itself: it is long.
+        #expect(answer.utf8.count == 7 * Self.lastRepeats && answer == String(repeating: "FOURTH\n", count: Self.lastRepeats))
     }
 
     /// A group with TAP says nothing of the kind, so that the warning above means something.
@@ -80,6 +89,23 @@ struct NetworkTests {
         #expect(try aurora.state("w").warnings == [])
     }
 
+    /// The same over TAP, to a program that answers once.
+    @Test(.enabled(if: access("/dev/net/tun", R_OK | W_OK) == 0, "this host permits no TAP device"))
+    func lastAnswerComesThroughTap() throws {
+        let once = Self.server.replacingOccurrences(of: "(1 .. 3)", with: "(1 .. 0)")
+        #expect(try aurora.run("run", "-d", "--name", "o", "-p", "0:7777", "--", "perl", "-e", once).code == 0)
+        while try aurora.run("logs", "o").output != "listening\n" {
+            try #require(try aurora.state("o").state == "running")
+            usleep(10_000)
+        }
+        try theLastAnswerComesWhole(try hostPort("o"))
+    }
+
+    private func hostPort(_ group: String) throws -> UInt16 {
+        let entry = try aurora.run("ps", "--format", "json", group).output
+        return try #require(entry.firstMatch(of: /"hostPort" : (\d+)/).flatMap { UInt16($0.1) })
+    }
+
     /// Sends a line to a port of this host and answers what comes back.
     private static func ask(_ port: UInt16, _ line: String) throws -> String {
         let socket = try Socket.beginConnecting(address: 0x7F00_0001, port: port)
@@ -89,7 +115,7 @@ struct NetworkTests {
         let sent = Array((line + "\n").utf8).withUnsafeBytes { clinux_send(number, $0.baseAddress, $0.count) }
         #expect(sent == line.utf8.count + 1)
         var answer: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 64)
+        var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = buffer.withUnsafeMutableBytes { clinux_recv(number, $0.baseAddress, $0.count) }
             if count <= 0 { return String(decoding: answer, as: UTF8.self) }

@@ -20,6 +20,8 @@ public final class PortForwarder: Sendable {
     private let table: RelayTable
     private let registrations = Mutex<[EventLoop.Registration]>([])
     private let listeners: [PortListener]
+    /// Connections that a function is asked for just now.
+    private let dialingCount = Atomic<Int>(0)
 
     /// Starts to accept connections.
     ///
@@ -38,9 +40,26 @@ public final class PortForwarder: Sendable {
     /// How many connections there are.
     public var connectionCount: Int { table.count }
 
+    /// Connections whose clients may get something yet, and bytes that clients have taken: while the first is not zero and the
+    /// second grows it is worth waiting.
+    public var answering: (connections: Int, bytes: UInt64) {
+        // In this order: what leaves the first count is in the other by then.
+        let dialing = dialingCount.load(ordering: .sequentiallyConsistent)
+        return (dialing + table.answeringCount, table.answeredBytes)
+    }
+
+    /// Accepts no more connections; those that are there go on.
+    public func stopAccepting() {
+        let former = registrations.withLock { registrations in
+            defer { registrations = [] }
+            return registrations
+        }
+        for registration in former { loop.unregister(registration) }
+    }
+
     /// Ends all connections and the thread; the host's ports are free when the listeners go away.
     public func stop() {
-        for registration in registrations.withLock({ $0 }) { loop.unregister(registration) }
+        stopAccepting()
         loop.stop()
         table.removeAll()
     }
@@ -67,13 +86,24 @@ public final class PortForwarder: Sendable {
         case .proxy(let connect):
             let table = table
             let loop = loop
+            dialingCount.add(1, ordering: .sequentiallyConsistent)
+            let dialed: @Sendable () -> Void = { [weak self] in self?.dialingCount.subtract(1, ordering: .sequentiallyConsistent) }
             let started: ()? = try? DetachedThread.start("port-proxy") {
-                guard let guest = try? connect(port) else { return RelayTable.refuse(client) }
+                guard let guest = try? connect(port) else {
+                    dialed()
+                    return RelayTable.refuse(client)
+                }
                 let shared = SharedDescriptor(guest)
-                guard (try? Socket.setNonBlocking(shared.rawValue)) != nil else { return }
-                loop.run { table.start(client: client, guest: shared, isConnecting: false) }
+                guard (try? Socket.setNonBlocking(shared.rawValue)) != nil else { return dialed() }
+                loop.run {
+                    table.start(client: client, guest: shared, isConnecting: false)
+                    dialed()
+                }
             }
-            if started == nil { RelayTable.refuse(client) }
+            if started == nil {
+                dialed()
+                RelayTable.refuse(client)
+            }
         }
     }
 

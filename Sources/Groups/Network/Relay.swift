@@ -1,5 +1,6 @@
 internal import CLinux
 internal import Linux
+internal import Synchronization
 
 /// Two stream sockets joined: what one sends the other gets, each direction ending on its own.
 ///
@@ -31,18 +32,19 @@ final class Relay: @unchecked Sendable {
     private var isOver = false
     private let loop: EventLoop
     private let buffer: RelayBuffer
-    private let onEnd: @Sendable (Relay) -> Void
+    private let onChange: @Sendable (Relay, Bool) -> Void
 
+    /// - Parameter onChange: called when the client has got all it will get, and, with true, when both directions are over.
     init(
         client: SharedDescriptor, guest: SharedDescriptor, isConnecting: Bool, loop: EventLoop, buffer: RelayBuffer,
-        onEnd: @escaping @Sendable (Relay) -> Void
+        onChange: @escaping @Sendable (Relay, _ isOver: Bool) -> Void
     ) {
         self.client = Side(client)
         self.guest = Side(guest)
         self.isConnecting = isConnecting
         self.loop = loop
         self.buffer = buffer
-        self.onEnd = onEnd
+        self.onChange = onChange
     }
 
     func start() {
@@ -90,6 +92,7 @@ final class Relay: @unchecked Sendable {
         let sent = clinux_send(other.socket.rawValue, buffer.pointer, count)
         guard sent >= 0 || sent == -Int(EAGAIN) || sent == -Int(EINTR) else { return end(reset: true) }
         let taken = max(0, sent)
+        note(taken, for: other)
         guard taken < count else { return }
         other.pending = Array(UnsafeRawBufferPointer(start: buffer.pointer + taken, count: count - taken))
         other.head = 0
@@ -103,11 +106,17 @@ final class Relay: @unchecked Sendable {
             if sent == -Int(EAGAIN) || sent == -Int(EINTR) { return }
             guard sent >= 0 else { return end(reset: true) }
             side.head += sent
+            note(sent, for: side)
             if !side.hasPending { side.pending = [] }
             if side.pending.isEmpty { side.head = 0 }
             if !side.hasPending, source.isParked, !source.hasEnded { move(from: source, to: side) }
             if isOver { return }
         }
+    }
+
+    private func note(_ taken: Int, for side: Side) {
+        guard side === client else { return }
+        buffer.answeredBytes.wrappingAdd(UInt64(taken), ordering: .relaxed)
     }
 
     /// A side reports that it is closed while the other cannot take more.
@@ -126,6 +135,7 @@ final class Relay: @unchecked Sendable {
             if side.hasEnded, !other.hasPending, !other.isShutDown {
                 other.isShutDown = true
                 _ = clinux_shutdown(other.socket.rawValue, Int32(SHUT_WR))
+                if other === client { onChange(self, false) }
             }
         }
         if client.isShutDown, guest.isShutDown { return end(reset: false) }
@@ -163,6 +173,9 @@ final class Relay: @unchecked Sendable {
             unregister(side)
             if reset { _ = clinux_socket_reset_on_close(side.socket.rawValue) }
         }
-        onEnd(self)
+        onChange(self, true)
     }
+
+    /// Closes both sides before they have ended: a client that got all it will get is not told that data was lost.
+    func cut() { end(reset: !client.isShutDown) }
 }

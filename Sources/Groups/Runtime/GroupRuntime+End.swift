@@ -55,7 +55,7 @@ extension GroupRuntime {
         case .refused(let failure): return refused(failure)
         case .exited(let exit):
             noteMemoryShortage(exit)
-            shutDown()
+            if deliverAnswers() { shutDown() }
             return .exited(exit)
         case .lost(let reason):
             // A guest that ends takes its connections along: its end says more than they do.
@@ -95,6 +95,33 @@ extension GroupRuntime {
             tail.contains("Out of memory") || tail.contains("oom-kill")
         else { return }
         warn("The guest ran out of memory and its kernel killed the program; give the group more with --memory")
+    }
+
+    /// How long connections may move nothing, and how long they may take in all, once the program has ended.
+    private static let quietMilliseconds: Int64 = 1000
+    private static let answersMilliseconds: Int64 = 10_000
+
+    /// Lets clients of published ports have what the program sent before it ended: the guest's kernel, its agent and this process
+    /// may hold it yet.
+    ///
+    /// Connections end with the program that has them; those that processes it left behind have are waited for only as long as they
+    /// move something.
+    /// - Returns: false when the machine has gone, or is to go at once.
+    private func deliverAnswers() -> Bool {
+        guard let forwarder = forwarder.withLock({ $0 }) else { return true }
+        forwarder.stopAccepting()
+        let begin = clinux_monotonic_milliseconds()
+        var (bytes, moved) = (forwarder.answering.bytes, begin)
+        while true {
+            let (now, found) = (clinux_monotonic_milliseconds(), forwarder.answering)
+            if found.connections == 0 { return true }
+            if found.bytes != bytes { (bytes, moved) = (found.bytes, now) }
+            guard now - moved < GroupRuntime.quietMilliseconds, now - begin < GroupRuntime.answersMilliseconds else { return true }
+            switch events.next(timeoutMilliseconds: 2) {
+            case .machineEnded, .powerCut: return false
+            case .stop, .session, .rolledBack, nil: continue
+            }
+        }
     }
 
     /// Lets the guest write its volumes; without any there is nothing on its disks that outlives the group's processes.

@@ -35,6 +35,8 @@ public final class GroupRuntime: Sendable {
     let machine = Mutex<(any GroupMachine)?>(nil)
     /// The program's streams, while there are any.
     let live = Mutex<(ApplicationSession, EventLoop)?>(nil)
+    /// The published ports, while there are any.
+    let forwarder = Mutex<PortForwarder?>(nil)
     /// Keeps a long runtime directory reachable by a short path.
     let runtimeDirectory = Mutex<SharedDescriptor?>(nil)
 
@@ -170,12 +172,12 @@ public final class GroupRuntime: Sendable {
         let attach = try AttachServer(path: directory.attachSocketPath, loop: loop, session: application)
         try startMachine(tap)
         // The program of a restored guest listens already: who asks it need not wait until the agent has answered.
-        var forwarder = restored == nil ? nil : try forward(listeners, hasNetwork: tap != nil)
-        defer { forwarder?.stop() }
+        if restored != nil { try forward(listeners, hasNetwork: tap != nil) }
+        defer { forwarder.withLock { $0 }?.stop() }
         let agent = try waitForAgent()
         if let restored { try adjustGuest(agent, restored) } else { try configureGuest(agent) }
         agent.close()
-        if restored == nil { forwarder = try forward(listeners, hasNetwork: tap != nil) }
+        if restored == nil { try forward(listeners, hasNetwork: tap != nil) }
         let socket = try GroupAgent.openSession(directory)
         let request = startRequest
         if let restored {
@@ -188,8 +190,10 @@ public final class GroupRuntime: Sendable {
         return conclusion
     }
 
-    private func forward(_ listeners: [PortListener], hasNetwork: Bool) throws -> PortForwarder? {
-        listeners.isEmpty ? nil : try PortForwarder(listeners: listeners, route: route(hasNetwork: hasNetwork))
+    private func forward(_ listeners: [PortListener], hasNetwork: Bool) throws {
+        guard !listeners.isEmpty else { return }
+        let ports = try PortForwarder(listeners: listeners, route: route(hasNetwork: hasNetwork))
+        forwarder.withLock { $0 = ports }
     }
 
     private func route(hasNetwork: Bool) -> PortForwarder.Route {
