@@ -11,7 +11,7 @@ public struct KernelStore: Sendable {
         case newest
     }
 
-    private let directory: String
+    let directory: String
     private let logs: String
     private let recipes: Recipes
 
@@ -23,7 +23,7 @@ public struct KernelStore: Sendable {
     }
 
     private var currentLink: String { "\(directory)/current" }
-    private static let name = "kernel"
+    static let name = "kernel"
 
     /// The kernel guests boot.
     ///

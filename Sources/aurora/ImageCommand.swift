@@ -11,7 +11,7 @@ struct ImageCommand: ParsableCommand {
         subcommands: [
             ImageBuildCommand.self, ImageImportCommand.self, ImageCommitCommand.self, ImageListCommand.self, ImageRemoveCommand.self,
             ImageInspectCommand.self,
-            ImagePrepareCommand.self,
+            ImagePruneCommand.self, ImagePrepareCommand.self,
         ])
 
     /// The data directory of this process's user and environment.

@@ -19,7 +19,7 @@ struct ImageRemoveCommand: ParsableCommand {
     }
 
     /// The copy in the store; what groups have of it stays theirs.
-    private static func removeStream(_ name: ImageName) throws {
+    static func removeStream(_ name: ImageName) throws {
         guard let access = try StoreAccess.openIfPresent(CommandContext.data.storePath) else { return }
         try access.removeStream(GroupDirectory.streamName(image: name.description))
     }

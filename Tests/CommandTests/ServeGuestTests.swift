@@ -174,6 +174,24 @@ struct ServeGuestTests {
         return report.functions.contains { $0.active > 0 }
     }
 
+    /// Launch images of nobody go, those of a function that is served stay; without a gateway, which removes the first as well.
+    private func pruningKeepsWhatIsOfUse(_ server: GatewayServer) throws {
+        let used = server.launchImages
+        #expect(used.count == 2)
+        let stray = String(repeating: "0", count: 32)
+        try FileManager.default.createDirectory(atPath: "\(server.command.home)/launch/\(stray)", withIntermediateDirectories: false)
+        try Data(repeating: 1, count: 100_000).write(to: URL(filePath: "\(server.command.home)/launch/\(stray)/memory"))
+        // The kernels are those of the machine: nothing of them may go here, so the first is no run but a question.
+        let told = try server.command.run("image", "prune", "--dry-run")
+        #expect(told.code == 0 && told.output.contains("launch image \(stray): ") && told.output.contains("Would free "), "\(told)")
+        #expect(used.allSatisfy { !told.output.contains($0) }, "\(told)")
+        #expect(server.launchImages == used.union([stray]))
+        guard !told.output.contains("kernel ") else { return }
+        let done = try server.command.run("image", "prune", "--all")
+        #expect(done.code == 0 && done.output == told.output.replacingOccurrences(of: "Would free", with: "Freed"), "\(done)")
+        #expect(server.launchImages == used)
+    }
+
     /// The image of a function is not removed by mistake, and when it is by force, the function is served from the store all the same.
     @Test func functionsOutliveTheirImage() throws {
         let server = try GatewayServer { command in
@@ -195,6 +213,7 @@ struct ServeGuestTests {
         #expect(try server.fn("invoke", "f", "--payload", "\"exit\"").code == 1)
         server.process.terminate()
         server.process.waitUntilExit()
+        try pruningKeepsWhatIsOfUse(server)
         try FileManager.default.removeItem(atPath: "\(server.command.home)/launch")
         try server.restart()
         let answer = try server.fn("invoke", "f", "--payload", "1")

@@ -19,6 +19,28 @@ import Testing
         #expect(try fixture.names("images/redis") == ["manifest.json", "root.ext4"])
     }
 
+    @Test func imagesWithoutUseAreRemoved() throws {
+        let fixture = try Fixture()
+        let store = fixture.images()
+        for name in ["used", "unused", "served", "old"] {
+            _ = try store.build(try ImageName(name), packages: try PackageRequest.list("aa"), progress: silent)
+        }
+        _ = try store.ensureBase(progress: silent)
+        // A damaged one nobody uses goes, too.
+        try fixture.write("{", to: "images/old/manifest.json")
+        try fixture.write(#"{"image": "used"}"#, to: "groups/g/config.json")
+        try fixture.write(#"{"settings": {"image": "served"}}"#, to: "functions/f/function.json")
+        try fixture.write("half", to: "images/.building-killed/result/root.ext4")
+        let few = try store.prune(all: false, dryRun: true)
+        #expect(few.map { "\($0.kind) \($0.name)" } == ["unfinished build killed"])
+        let told = try store.prune(all: true, dryRun: true)
+        #expect(told.map { "\($0.kind) \($0.name)" } == ["unfinished build killed", "image old", "image unused"])
+        #expect(told.allSatisfy { $0.bytes > 0 })
+        #expect(try fixture.names("images") == [".building-killed", "base", "old", "served", "unused", "used"])
+        #expect(try store.prune(all: true, dryRun: false) == told)
+        #expect(try fixture.names("images") == ["base", "served", "used"])
+    }
+
     @Test func pipPackagesAreAskedForAndListed() throws {
         let fixture = try Fixture()
         let script = Fixture.goodImage + "shift 2; [ \"$*\" = 'python3 --pip numpy==1.0 x' ]; printf 'numpy 1.0\\nx 2\\n' > \"$out/pip\""

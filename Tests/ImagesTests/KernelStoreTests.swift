@@ -25,6 +25,39 @@ import Testing
         #expect(try fixture.kernels(version: "6.1.0-2").current().manifest.version == "6.1.0-2")
     }
 
+    @Test func oldKernelsAreRemoved() throws {
+        let fixture = try Fixture()
+        let store = try fixture.kernels()
+        #expect(try store.prune(dryRun: false).isEmpty)
+        _ = try store.ensure(progress: silent)
+        _ = try fixture.kernels(version: "6.1.0-2").ensure(progress: silent)
+        try fixture.write("half", to: "kernel/.building-kernel/result/vmlinux")
+        let told = try store.prune(dryRun: true)
+        #expect(told.map { "\($0.kind) \($0.name)" } == ["unfinished build kernel", "kernel 6.1.0-1"])
+        #expect(told.allSatisfy { $0.bytes > 0 })
+        #expect(try fixture.names("kernel") == [".building-kernel", "6.1.0-1", "6.1.0-2", "current"])
+        // While somebody builds nothing goes.
+        do {
+            let building = try #require(try BuildLock.acquire("\(fixture.path)/kernel/.lock-kernel", attempts: 25, onWait: { false }))
+            #expect(try store.prune(dryRun: false).isEmpty)
+            withExtendedLifetime(building) {}
+        }
+        #expect(try store.prune(dryRun: false) == told)
+        #expect(try fixture.names("kernel") == ["6.1.0-2", "current"])
+        #expect(try store.current().manifest.version == "6.1.0-2")
+        #expect(try store.prune(dryRun: false).isEmpty)
+    }
+
+    /// Without a current kernel nobody can tell which one is old.
+    @Test func kernelsStayWhenNoneIsCurrent() throws {
+        let fixture = try Fixture()
+        let store = try fixture.kernels()
+        _ = try store.ensure(progress: silent)
+        try Files.removeTree("\(fixture.path)/kernel/current")
+        #expect(try store.prune(dryRun: false).isEmpty)
+        #expect(try fixture.names("kernel") == ["6.1.0-1"])
+    }
+
     @Test func aHostThatCannotAskKeepsItsKernel() throws {
         let fixture = try Fixture()
         let kernel = try fixture.kernels().ensure(progress: silent)

@@ -3,6 +3,31 @@ internal import FoundationEssentials
 internal import Linux
 
 extension Catalogue {
+    /// What serves of each function of a directory, whoever holds the catalogue.
+    ///
+    /// A damaged record is an error: what its function needs is not known.
+    ///
+    /// - Throws: `CatalogueError`.
+    public static func deployed(path: String) throws(CatalogueError) -> [DeployedFunction] {
+        guard clinux_access(path, F_OK) == 0 else { return [] }
+        var records: [(name: String, bytes: [UInt8])] = []
+        do throws(SystemError) {
+            for name in try DurableFile.names(in: path) where FunctionName.isValid(name) {
+                // One that has just been removed has no record any more.
+                guard let bytes = try DurableFile.read("\(path)/\(name)/\(recordFile)", bytesMax: recordBytesMax) else { continue }
+                records.append((name, bytes))
+            }
+        } catch { throw .host("\(error)") }
+        var functions: [DeployedFunction] = []
+        for (name, bytes) in records {
+            switch decode(bytes, name: name) {
+            case .success(let record): if let function = record.deployed { functions.append(function) }
+            case .failure(let error): throw .damaged("\(path)/\(name)/\(recordFile): \(error)")
+            }
+        }
+        return functions
+    }
+
     /// Reads what is kept of a function, and removes what an interrupted change left.
     static func load(_ name: String, in directory: String) -> Result<FunctionRecord, CatalogueError> {
         let file = "\(directory)/\(recordFile)"

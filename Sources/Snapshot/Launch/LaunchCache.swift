@@ -54,6 +54,11 @@ public struct LaunchCache: Sendable {
         return image
     }
 
+    /// The digests of all launch images there are.
+    public var digests: [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter { !$0.hasPrefix(".") }.sorted()
+    }
+
     /// Removes a launch image; who has it open keeps what is mapped.
     public func remove(_ digest: String) {
         let aside = "\(path)/\(LaunchCache.oldPrefix)\(digest)-\(getpid())-\(clinux_monotonic_nanoseconds())"

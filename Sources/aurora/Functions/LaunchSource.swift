@@ -74,7 +74,7 @@ struct FunctionLaunches: LaunchProvider {
     }
 
     /// The launch images that functions would be launched from now.
-    private static func digests(_ functions: [DeployedFunction], _ storePath: String) throws -> Set<String> {
+    static func digests(_ functions: [DeployedFunction], _ storePath: String) throws -> Set<String> {
         let streams = try StoreAccess.openOnce(storePath).store.streams()
         let known = Dictionary(streams.map { ($0.name, $0) }) { first, _ in first }
         func digest(_ stream: String, base: String?) -> String? {
