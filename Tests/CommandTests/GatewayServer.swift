@@ -68,6 +68,12 @@ final class GatewayServer {
         }
     }
 
+    /// The command line of a process.
+    func words(of process: Int32) throws -> [String] {
+        let bytes = try Data(contentsOf: URL(filePath: "/proc/\(process)/cmdline"))
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\0").map(String.init)
+    }
+
     /// Launch images that are whole.
     var launchImages: Set<String> {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(command.home)/launch")) ?? []

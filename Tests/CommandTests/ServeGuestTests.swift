@@ -17,6 +17,7 @@ struct ServeGuestTests {
     private static let bootstrap = #"""
         #!/bin/bash
         echo "initialized $VERSION"
+        [ -z "$FILL" ] || head -c "$FILL" /dev/urandom > /dev/shm/fill
         connect() { exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/:/\/}"; }
         while connect; do
             printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n' >&3
@@ -234,5 +235,36 @@ struct ServeGuestTests {
         try server.eventually("the end of the builder") { server.processes == [server.process.processIdentifier] }
         #expect(try server.fn("rm", "f").code == 0)
         #expect(try server.fn("ls", "-q").output.isEmpty)
+    }
+
+    /// A store with room for the runtime and one function, but not for the next one's own pages: that deployment fails and says why,
+    /// the first function is served on, and when room was made the same deployment succeeds.
+    @Test func aStoreThatFillsUnderASnapshotIsTold() throws {
+        let server = try GatewayServer { command in
+            let made = try command.run("store", "init", "--size", "192M")
+            try #require(made.code == 0, "\(made.error)")
+        }
+        let code = try Self.code(in: server)
+        // Runtime and image take some 90 MiB of the store, each function what it fills with random bytes.
+        func deploy(_ name: String) throws -> CommandResult {
+            try server.fn("deploy", name, "--runtime", "provided", "--memory", "256M", "--env", "FILL=\(64 << 20)", code)
+        }
+        let first = try deploy("first")
+        try #require(first.code == 0, "\(first.error)\(server.log)")
+        #expect(try server.fn("invoke", "first", "--payload", "1").code == 0)
+        let refused = try deploy("second")
+        #expect(refused.code == 1 && refused.error.contains("room"), "\(refused.output)\(refused.error)")
+        #expect(try server.fn("invoke", "second").error.contains("ResourceConflictException"))
+        #expect(try server.fn("invoke", "first", "--payload", "2").code == 0)
+        #expect(try !server.command.run("store", "stat").output.contains("function/second"))
+        #expect(!server.processes.contains { (try? server.words(of: $0))?.contains("build-function") ?? false })
+        #expect(try server.command.run("store", "scrub").output.contains(" 0 findings"))
+
+        #expect(try server.fn("rm", "first").code == 0)
+        #expect(try server.command.run("gc").code == 0)
+        let second = try deploy("second")
+        #expect(second.code == 0 && second.output.hasPrefix("second: Active"), "\(second.output)\(second.error)")
+        let answer = try server.fn("invoke", "second", "--payload", "3")
+        #expect(answer.output.hasPrefix(#"{"echo":3,"#), "\(answer.error)")
     }
 }

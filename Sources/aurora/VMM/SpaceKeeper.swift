@@ -25,6 +25,8 @@ final class SpaceKeeper: Sendable {
         /// Milliseconds to wait when nothing can be freed.
         var pause = SpaceKeeper.pauseMin
         var hasGivenUp = false
+        /// Bytes in use after the collections since a checkpoint found no room, at least.
+        var leastUsed = UInt64.max
     }
     private let access: StoreAccess
     private let writer: StreamWriter
@@ -74,7 +76,7 @@ final class SpaceKeeper: Sendable {
     /// An epoch is durable: there was room for it.
     func foundRoom() {
         let hadProblem = state.withLock { state in
-            defer { (state.problem, state.pause) = (nil, Self.pauseMin) }
+            defer { (state.problem, state.pause, state.leastUsed) = (nil, Self.pauseMin, .max) }
             return state.problem != nil
         }
         if hadProblem { warn("There is room in the store again; checkpoints go on") }
@@ -87,7 +89,7 @@ final class SpaceKeeper: Sendable {
         if state.withLock({ $0.hasGivenUp }) { return false }
         EngineMessage.write("No room for a checkpoint: \(error)")
         do throws(StoreError) { try writer.yieldSpace() } catch { EngineMessage.write("Cannot give space back: \(error)") }
-        if collect(isFull: true) > 0 { return true }
+        if let statistics = collect(isFull: true), hasGained(statistics) { return true }
         let isNew = state.withLock { state in
             defer { state.problem = "\(error)" }
             return state.problem == nil
@@ -103,31 +105,41 @@ final class SpaceKeeper: Sendable {
         return !state.withLock { $0.hasGivenUp }
     }
 
-    /// Blocks that were freed; zero also when another process is at it.
-    private func collect(isFull: Bool) -> UInt64 {
+    /// Whether a collection made more room than there was at the last try.
+    ///
+    /// What was freed does not tell: it may be no more than what that try itself had written before it failed.
+    private func hasGained(_ statistics: CollectionStatistics) -> Bool {
+        state.withLock { state in
+            defer { state.leastUsed = min(state.leastUsed, statistics.usedBytes) }
+            return statistics.blocksFreed > 0 && statistics.usedBytes < state.leastUsed
+        }
+    }
+
+    /// What a collection did; nil also when another process is at it.
+    private func collect(isFull: Bool) -> CollectionStatistics? {
         var budget = SpaceBudget(storeBytes: yieldsToStore ? StoreRoom(access).limitBytes : nil, historyBytes: historyBytes)
             .reserving(2 * collectEveryBytes)
         // Full before its time: others have filled the disk. A quarter of what is there has to go.
         if isFull, let limit = budget.storeBytes { budget.storeBytes = min(limit, StoreRoom.takenBytes(access) / 4 * 3) }
-        do throws(StoreError) { return try access.store.collect(within: budget, thinning: writer).blocksFreed } catch .busy {
-            return 0
+        do throws(StoreError) { return try access.store.collect(within: budget, thinning: writer) } catch .busy {
+            return nil
         } catch  where error.isNoRoom && isFull {
             return dropAll()
         } catch {
             EngineMessage.write("Cannot collect: \(error)")
-            return 0
+            return nil
         }
     }
 
     /// The last resort where not even the list of the checkpoints that stay has room: only the newest and those with names stay.
-    private func dropAll() -> UInt64 {
-        guard yieldsToStore || historyBytes != nil else { return 0 }
+    private func dropAll() -> CollectionStatistics? {
+        guard yieldsToStore || historyBytes != nil else { return nil }
         do throws(StoreError) {
             try writer.drop(olderThan: writer.lastNumber)
-            return try access.store.collect().blocksFreed
+            return try access.store.collect()
         } catch {
             EngineMessage.write("Cannot drop checkpoints: \(error)")
-            return 0
+            return nil
         }
     }
 }
