@@ -1,5 +1,7 @@
+import CLinux
 import Foundation
 import Functions
+import Linux
 import Testing
 
 /// `aurora serve` and `aurora fn` with real machines: a shell script serves, which the image `base` has all it needs for.
@@ -87,6 +89,7 @@ struct ServeGuestTests {
         try server.eventually("the end of the old launch image") { server.launchImages.count == 2 && server.launchImages != first }
         #expect(try server.fn("invoke", "f", "--payload", "2").output == #"{"echo":2,"version":"2"}"# + "\n")
         try aClientGoes(server)
+        try slowAndSilentClients(server)
         try deploy(server, "g", code, version: 3, timeout: 1)
         let late = try server.fn("invoke", "g", "--payload", "\"hang\"")
         #expect(late.code == 1 && late.output.contains("Task timed out after 1.00 seconds"), "\(late.output)\(late.error)")
@@ -164,6 +167,36 @@ struct ServeGuestTests {
         client.waitUntilExit()
         try server.eventually("the end of the request") { try !isServing(server) }
         #expect(try server.fn("invoke", "f", "--payload", "1").code == 0)
+    }
+
+    /// Clients that send nothing, and some that send their requests in small pieces: others are served meanwhile, and these in the end.
+    private func slowAndSilentClients(_ server: GatewayServer) throws {
+        let port = try #require(server.endpoint.split(separator: ":").last.flatMap { UInt16($0) })
+        let silent = try (0..<200).map { _ in SharedDescriptor(try Socket.beginConnecting(address: 0x7F00_0001, port: port)) }
+        let slow = try (0..<4).map { _ in SharedDescriptor(try Socket.beginConnecting(address: 0x7F00_0001, port: port)) }
+        for socket in slow {
+            try Socket.setNonBlocking(socket.rawValue, false)
+            _ = clinux_socket_timeouts(socket.rawValue, 120_000)
+        }
+        let head = "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 8\r\n\r\n"
+        let request = Array((head + "\"slowly\"").utf8)
+        for start in stride(from: 0, to: request.count, by: 10) {
+            for socket in slow {
+                let piece = request[start..<min(start + 10, request.count)]
+                #expect(piece.withUnsafeBytes { clinux_send(socket.rawValue, $0.baseAddress, $0.count) } == piece.count)
+            }
+            // Once within the head, once within the body.
+            guard start == 50 || start + 10 >= request.count - 8 && start + 10 < request.count else { continue }
+            #expect(try server.fn("invoke", "f", "--payload", "1").output == #"{"echo":1,"version":"2"}"# + "\n")
+        }
+        for socket in slow {
+            var answer: [UInt8] = []
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            while case let count = clinux_recv(socket.rawValue, &buffer, buffer.count), count > 0 { answer += buffer[..<count] }
+            let text = String(decoding: answer, as: UTF8.self)
+            #expect(text.hasPrefix("HTTP/1.1 200") && text.hasSuffix(#"{"echo":"slowly","version":"2"}"#), "\(text)")
+        }
+        withExtendedLifetime(silent) {}
     }
 
     private func isServing(_ server: GatewayServer) throws -> Bool {
