@@ -237,6 +237,7 @@ static const unsigned long CKVM_SET_SIGNAL_MASK = KVM_SET_SIGNAL_MASK;
 static const unsigned long CBLK_GETSIZE64 = 0x80081272; // BLKGETSIZE64 of linux/fs.h, which clashes with sys/mount.h
 static const unsigned long CBLK_DISCARD = 0x1277;       // BLKDISCARD
 static const int CLINUX_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+static const int CLINUX_O_DIRECT = O_DIRECT;              // only with _GNU_SOURCE
 
 // MARK: - TUN/TAP request numbers
 

@@ -11,6 +11,10 @@ public protocol Disk: AnyObject, Sendable {
     var byteCount: UInt64 { get }
     /// Whether the first write of a block costs more than later ones, since room for it must be found.
     var isSparse: Bool { get }
+    /// Whether a write gains by going on while its caller does other things.
+    ///
+    /// False where the order of operations must be the same each time.
+    var isConcurrent: Bool { get }
     /// Fills the buffer; bytes never written read as zeros.
     ///
     /// - Throws: `DiskError`, also when fewer bytes are there.
@@ -19,6 +23,10 @@ public protocol Disk: AnyObject, Sendable {
     ///
     /// - Throws: `DiskError`; then any part of the bytes may have been written.
     func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
+    /// Writes all parts, whole blocks that nobody will read soon: where that works, no memory is taken to keep them for readers.
+    ///
+    /// - Throws: `DiskError`; then any part of the bytes may have been written.
+    func writePastCache(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
     /// Writes all parts, and returns when they survive a power cut; says nothing about other writes.
     ///
     /// - Throws: `DiskError`; then any part of the bytes may have been written.
@@ -48,6 +56,10 @@ public protocol Disk: AnyObject, Sendable {
 extension Disk {
     /// A disk costs the same everywhere unless it says otherwise.
     public var isSparse: Bool { false }
+    /// A disk is used by one thread at a time unless it says otherwise.
+    public var isConcurrent: Bool { false }
+    /// A disk without a cache writes as ever.
+    public func writePastCache(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) { try write(parts, at: offset) }
     /// A disk that cannot tell has data everywhere.
     public func firstData(from offset: UInt64) -> UInt64 { offset }
 }

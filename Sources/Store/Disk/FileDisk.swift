@@ -4,7 +4,8 @@ internal import Synchronization
 
 /// A store's disk in a regular file or on a block device.
 ///
-/// Written through io_uring where the kernel lets us, else by `pwritev`; both go through the page cache, which all processes share.
+/// Written through io_uring where the kernel lets us, else by `pwritev`; both go through the page cache, which all processes share. What
+/// is too large to be kept there goes past it (`O_DIRECT`), where the file system has such a thing.
 public final class FileDisk: Disk {
     /// The path it was opened by.
     public let name: String
@@ -14,6 +15,8 @@ public final class FileDisk: Disk {
     public let isBlockDevice: Bool
     /// A file begins as a hole.
     public var isSparse: Bool { !isBlockDevice }
+    /// The kernel takes any number of writes at once.
+    public var isConcurrent: Bool { true }
     /// Whether it was opened for reading only.
     public let isReadOnly: Bool
     /// Why writes do not go through io_uring; nil when they do.
@@ -23,6 +26,7 @@ public final class FileDisk: Disk {
     private let ring: Mutex<WriteRing?>
     /// Descriptors of open files of their own, kept for the next locks.
     private let lockDescriptors = Mutex<[Int32]>([])
+    private let direct = Mutex(DirectFile.untried)
     private static let spareLocksMax = 8
     /// Writes of this size are not the last ones before a flush.
     private static let writeBackBytesMin: UInt64 = 1 << 20
@@ -45,7 +49,10 @@ public final class FileDisk: Disk {
         self.descriptor = descriptor
     }
 
-    deinit { lockDescriptors.withLock { for number in $0 { _ = close(number) } } }
+    deinit {
+        lockDescriptors.withLock { for number in $0 { _ = close(number) } }
+        if let number = direct.withLock({ $0.descriptor }) { _ = close(number) }
+    }
 
     /// Opens an existing file or block device.
     ///
@@ -116,8 +123,7 @@ public final class FileDisk: Disk {
     public func write(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         guard !isReadOnly else { throw DiskError(.write, name, offset: offset, code: EROFS) }
         let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
-        // A store never grows its file: beyond the end is a mistake of the caller, which `pwritev` would not notice.
-        guard offset <= byteCount, total <= byteCount - offset else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
+        guard fits(parts, at: offset) else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
         var vectors = IOVectors(parts)
         let number = descriptor.rawValue
         let viaRing: Errno?? =
@@ -135,10 +141,15 @@ public final class FileDisk: Disk {
         if total >= Self.writeBackBytesMin { _ = clinux_begin_write_back(number, Int64(clamping: offset), Int64(clamping: total)) }
     }
 
+    /// A store never grows its file: beyond the end is a mistake of the caller, which `pwritev` would not notice.
+    private func fits(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) -> Bool {
+        offset <= byteCount && parts.reduce(UInt64(0)) { $0 + UInt64($1.count) } <= byteCount - offset
+    }
+
     /// Writes with `RWF_DSYNC`, which waits for these bytes only; where the file system has no such thing, everything is flushed.
     public func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
-        guard offset <= byteCount, total <= byteCount - offset else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
+        guard fits(parts, at: offset) else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
         let vectors = IOVectors(parts)
         let result = vectors.withNext(from: 0) {
             clinux_pwritev_durably(descriptor.rawValue, $0, $1, Int64(clamping: offset))
@@ -218,11 +229,14 @@ extension FileDisk {
 
     private func borrowLockDescriptor() throws(DiskError) -> Int32 {
         if let spare = lockDescriptors.withLock({ $0.popLast() }) { return spare }
-        // By the open file, not by the path: that may be another file by now.
-        let result = clinux_open(
-            "/proc/self/fd/\(descriptor.rawValue)", (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC, 0)
+        let result = openAgain()
         guard result >= 0 else { throw DiskError(.lock, name, code: Int32(truncatingIfNeeded: -result)) }
         return Int32(truncatingIfNeeded: result)
+    }
+
+    /// Opens by the open file, not by the path: that may be another file by now.
+    fileprivate func openAgain(_ flags: Int32 = 0) -> Int {
+        clinux_open("/proc/self/fd/\(descriptor.rawValue)", (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | flags, 0)
     }
 
     private func giveBackLockDescriptor(_ number: Int32) {
@@ -235,5 +249,42 @@ extension FileDisk {
                 return true
             }
         if !isKept { _ = close(number) }
+    }
+}
+
+/// The same file, opened so that writes go past the page cache.
+private enum DirectFile {
+    case untried
+    case refused
+    case open(Int32)
+
+    var descriptor: Int32? { if case .open(let number) = self { number } else { nil } }
+}
+
+extension FileDisk {
+    /// Writes with `O_DIRECT`: a page of the cache has to be found, filled and found again for each page that is written otherwise.
+    ///
+    /// Where that is refused, or comes back short, everything goes through the cache.
+    public func writePastCache(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let step = StoreFormat.blockBytes
+        let isAligned =
+            offset % UInt64(step) == 0
+            && parts.allSatisfy { $0.count % step == 0 && UInt(bitPattern: $0.baseAddress) % UInt(step) == 0 }
+        guard isAligned, !isReadOnly, fits(parts, at: offset), let number = directDescriptor() else { return try write(parts, at: offset) }
+        var vectors = IOVectors(parts)
+        guard let failure = vectors.writePlainly(to: number, at: offset) else { return }
+        // A device that is broken says so here, rather than at the next flush.
+        if failure == .inputOutput { throw DiskError(.write, name, offset: offset, code: failure.rawValue) }
+        try write(parts, at: offset)
+    }
+
+    private func directDescriptor() -> Int32? {
+        direct.withLock { direct in
+            if case .untried = direct {
+                let result = openAgain(CLINUX_O_DIRECT)
+                direct = result >= 0 ? .open(Int32(truncatingIfNeeded: result)) : .refused
+            }
+            return direct.descriptor
+        }
     }
 }

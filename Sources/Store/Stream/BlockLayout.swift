@@ -36,6 +36,10 @@ final class BlockLayout {
     private var epochBlocks = 0
     private var parts: [Part] = []
     private var buffers: [UnsafeMutableRawPointer] = []
+    /// What is being written while `parts` fills again.
+    private let behind: WriteBehind
+    private var partsBehind: [Part] = []
+    private var buffersBehind: [UnsafeMutableRawPointer] = []
     /// The block that small things are put into, how much of it is used, and whether it is the head's.
     private var small: (offset: UInt64, buffer: UnsafeMutableRawPointer, used: Int)?
     private var headBuffer: UnsafeMutableRawPointer?
@@ -62,8 +66,12 @@ final class BlockLayout {
     init(disk: any Disk, allocator: any ExtentAllocator) {
         self.disk = disk
         self.allocator = allocator
+        behind = WriteBehind(disk)
         head = 0
     }
+
+    // The buffers are the pool's, which goes with the layout.
+    deinit { try? behind.land() }
 
     /// Takes the block of a new stream's first commit.
     func takeFirstHead() throws(StoreError) { head = try takeBlock() }
@@ -173,16 +181,33 @@ final class BlockLayout {
     /// Takes the block of the commit after the one in hand.
     func takeNextHead() throws(StoreError) -> UInt64 { try takeBlock() }
 
-    /// Writes everything that has a place, except for the head's block.
-    func drain() throws(StoreError) {
+    /// Begins to write everything that has a place, except for the head's block: it is written when `land` has returned.
+    ///
+    /// - Parameter isCached: false for what is so large that nobody will read it soon.
+    func drain(isCached: Bool = true) throws(StoreError) {
+        try land()
         if let small, small.offset != head { closeSmall() }
-        try write(parts)
-        forgetParts()
+        behind.start(runs(of: parts), isCached: isCached)
+        (partsBehind, buffersBehind) = (parts, buffers)
+        (parts, buffers, waitingBytes) = ([], [], 0)
+    }
+
+    /// Waits until everything that was drained is written; where that fails it has to be drained once more.
+    func land() throws(StoreError) {
+        defer { (partsBehind, buffersBehind) = ([], []) }
+        do throws(DiskError) { try behind.land() } catch {
+            parts = partsBehind + parts
+            buffers = buffersBehind + buffers
+            waitingBytes = parts.reduce(0) { $0 + $1.bytes.count }
+            throw .disk(error)
+        }
+        pool.give(buffersBehind)
     }
 
     /// Writes what waits and the commit block, which goes last (or in one with what follows it), and moves on to the next head.
     func finish(head bytes: [UInt8], next: UInt64) throws(StoreError) {
         guard let headBuffer else { preconditionFailure("an epoch was finished that was not begun") }
+        try land()
         bytes.withUnsafeBytes { headBuffer.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(headBuffer), byteCount: $0.count) }
         closeSmall()
         let block = Part(offset: head, bytes: UnsafeRawBufferPointer(start: headBuffer, count: StoreFormat.blockBytes))
@@ -264,6 +289,8 @@ final class BlockLayout {
 
     /// Throws the open epoch away; blocks that were not written yet are free again.
     func abandonEpoch() {
+        // What failed waits again, and is given back with the rest.
+        try? land()
         for part in parts where !isTainted {
             allocator.release(Extent(offset: part.offset, blocks: part.bytes.count / StoreFormat.blockBytes))
         }
@@ -297,6 +324,13 @@ final class BlockLayout {
     }
 
     private func write(_ parts: [Part]) throws(StoreError) {
+        for run in runs(of: parts) {
+            do throws(DiskError) { try disk.write(run.parts, at: run.offset) } catch { throw .disk(error) }
+        }
+    }
+
+    private func runs(of parts: [Part]) -> [WriteBehind.Run] {
+        var runs: [WriteBehind.Run] = []
         var index = 0
         while index < parts.count {
             let start = index
@@ -305,7 +339,8 @@ final class BlockLayout {
                 run.append(parts[index].bytes)
                 index += 1
             } while index < parts.count && parts[index].offset == parts[index - 1].end
-            do throws(DiskError) { try disk.write(run, at: parts[start].offset) } catch { throw .disk(error) }
+            runs.append(WriteBehind.Run(offset: parts[start].offset, parts: run))
         }
+        return runs
     }
 }

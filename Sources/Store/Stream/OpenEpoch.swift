@@ -10,6 +10,10 @@ struct OpenEpoch {
     var failure: StoreError?
     /// Pages that have a place but are not written: where, and their bytes for comparison.
     var waiting: [Checksum: (location: PageLocation, bytes: UnsafeRawPointer)] = [:]
+    /// The same of pages that are being written.
+    var waitingBehind: [Checksum: (location: PageLocation, bytes: UnsafeRawPointer)] = [:]
+    /// Pages that are being written, to tell others about when they are.
+    var publishedNext: [(checksum: Checksum, location: PageLocation)] = []
     /// Pages to tell others about once they are written.
     var unpublished: [(checksum: Checksum, location: PageLocation)] = []
     /// Bytes written ahead that no flush has covered.

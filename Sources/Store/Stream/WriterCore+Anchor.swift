@@ -29,8 +29,10 @@ extension WriterCore {
             self.epoch = nil
             defer { self.epoch = epoch }
             try drain(&epoch)
+            try land(&epoch)
         } else {
             try layout.drain()
+            try layout.land()
         }
         pendingAnchor = reference
     }

@@ -65,6 +65,7 @@ extension WriterCore {
         var flags: UInt32 = 0
         if epoch.aheadBytes + UInt64(layout.waitingBytes) > options.settleBytes {
             try drain(&epoch)
+            try land(&epoch)
             try ground.disk.settle()
             flags |= CommitBlock.settledFlag
         }

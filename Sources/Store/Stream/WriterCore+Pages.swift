@@ -72,7 +72,9 @@ extension WriterCore {
 
     /// Where the same bytes are stored, compared byte by byte.
     private func find(_ checksum: Checksum, _ bytes: UnsafeRawPointer, in epoch: OpenEpoch) -> PageLocation? {
-        if let waiting = epoch.waiting[checksum], Compression.isEqual(waiting.bytes, bytes) { return waiting.location }
+        if let waiting = epoch.waiting[checksum] ?? epoch.waitingBehind[checksum], Compression.isEqual(waiting.bytes, bytes) {
+            return waiting.location
+        }
         for candidate in ground.candidates(for: checksum) {
             // A hint that cannot be read is no hint.
             guard (try? pages.fill(candidate, into: scratch)) != nil, let base = scratch.baseAddress, Compression.isEqual(base, bytes)
@@ -109,18 +111,38 @@ extension WriterCore {
         return packed
     }
 
-    /// Writes what waits, and tells others about it.
+    /// Begins to write what waits, and tells others about what was begun before.
     func drain(_ epoch: inout OpenEpoch) throws(StoreError) {
+        try land(&epoch)
+        let isCached = epoch.aheadBytes < options.cachedBytes
         epoch.aheadBytes += UInt64(layout.waitingBytes)
         epoch.statistics.writtenBytes += UInt64(layout.waitingBytes)
-        try layout.drain()
-        epoch.waiting.removeAll(keepingCapacity: true)
-        publish(&epoch) { !layout.isInHead($0) }
+        try layout.drain(isCached: isCached)
+        swap(&epoch.waiting, &epoch.waitingBehind)
+        epoch.publishedNext = epoch.unpublished.filter { !layout.isInHead($0.location) }
+        epoch.unpublished.removeAll { !layout.isInHead($0.location) }
     }
 
-    /// Tells others about pages that have been written.
-    func publish(_ epoch: inout OpenEpoch, where isWritten: (PageLocation) -> Bool = { _ in true }) {
-        for page in epoch.unpublished where isWritten(page.location) { ground.publish(page.checksum, at: page.location) }
-        epoch.unpublished.removeAll { isWritten($0.location) }
+    /// Waits until all is written that was begun, and tells others about it.
+    func land(_ epoch: inout OpenEpoch) throws(StoreError) {
+        do throws(StoreError) { try layout.land() } catch {
+            // It has to be written again.
+            epoch.unpublished = epoch.publishedNext + epoch.unpublished
+            epoch.publishedNext = []
+            throw error
+        }
+        publish(&epoch.publishedNext)
+        epoch.waitingBehind.removeAll(keepingCapacity: true)
+    }
+
+    /// Tells others about all pages, which have been written.
+    func publish(_ epoch: inout OpenEpoch) {
+        publish(&epoch.publishedNext)
+        publish(&epoch.unpublished)
+    }
+
+    private func publish(_ pages: inout [(checksum: Checksum, location: PageLocation)]) {
+        for page in pages { ground.publish(page.checksum, at: page.location) }
+        pages.removeAll(keepingCapacity: true)
     }
 }

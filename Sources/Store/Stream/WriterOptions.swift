@@ -10,6 +10,8 @@ public struct WriterOptions: Sendable {
     public var monotonic: @Sendable () -> UInt64
     /// Bytes an epoch may have written before it is flushed once before its commit block, so that recovery need not read it.
     public var settleBytes: UInt64 = 64 << 20
+    /// Bytes an epoch may have written through the page cache before the rest goes past it.
+    public var cachedBytes: UInt64 = 32 << 20
 
     /// The defaults, with the system's clock.
     public init(retention: RetentionPolicy? = nil) {

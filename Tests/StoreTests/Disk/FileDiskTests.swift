@@ -54,6 +54,30 @@ final class TemporaryDirectory {
         #expect(read[..<4096].allSatisfy { $0 == 0 })
     }
 
+    /// Whether the file system has such a thing or not, readers see what was written last, one way or the other.
+    @Test(arguments: [0, 1]) func writesPastTheCache(shift: Int) throws {
+        let directory = try TemporaryDirectory()
+        let disk = try FileDisk.create("\(directory.path)/disk", byteCount: 16 << 20)
+        let size = 4 << 20
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: size + 4096, alignment: 4096)
+        defer { buffer.deallocate() }
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[shift..<shift + size])
+        var read = [UInt8](repeating: 0, count: size)
+        for (round, isPast) in [true, false, true, true, false].enumerated() {
+            for index in stride(from: 0, to: size, by: 512) { bytes[index] = UInt8(truncatingIfNeeded: index / 512 &+ round) }
+            let parts = stride(from: 0, to: size, by: 1 << 16).map { UnsafeRawBufferPointer(rebasing: bytes[$0..<$0 + 1 << 16]) }
+            if isPast { try disk.writePastCache(parts, at: 8192) } else { try disk.write(parts, at: 8192) }
+            try read.withUnsafeMutableBytes { try disk.read(at: 8192, into: $0) }
+            #expect(read.elementsEqual(bytes), "round \(round)")
+        }
+        try disk.flush()
+        let end = UnsafeRawBufferPointer(rebasing: buffer[..<4096])
+        #expect(throws: DiskError.self) { try disk.writePastCache([end], at: 16 << 20) }
+        #expect(throws: DiskError.self) { try disk.writePastCache([end], at: .max - 4095) }
+        let readOnly = try FileDisk.open(disk.name, readOnly: true)
+        #expect(throws: DiskError.self) { try readOnly.writePastCache([end], at: 0) }
+    }
+
     @Test func refusesWhatLiesBeyondTheEnd() throws {
         let directory = try TemporaryDirectory()
         let disk = try FileDisk.create("\(directory.path)/disk", byteCount: 1 << 20)
