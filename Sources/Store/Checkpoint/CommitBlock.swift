@@ -147,6 +147,15 @@ extension CommitBlock {
         do throws(StoreError) { return try decode(block, expecting: wanted).0.durableSequence } catch { return nil }
     }
 
+    /// The stream that a block says it is a commit of, unchecked; nil for bytes that do not begin like one.
+    static func stream(of block: UnsafeRawBufferPointer) -> StreamIdentity? {
+        guard block.count > fixedBytes, UInt64(littleEndian: block.loadUnaligned(as: UInt64.self)) == magic else { return nil }
+        return StreamIdentity(
+            low: UInt64(littleEndian: block.loadUnaligned(fromByteOffset: streamOffset, as: UInt64.self)),
+            high: UInt64(littleEndian: block.loadUnaligned(fromByteOffset: streamOffset + 8, as: UInt64.self)))
+    }
+
+    private static let streamOffset = 48
     private static let sequenceOffset = 64
 
     /// The checksum with its own field taken as zeros.

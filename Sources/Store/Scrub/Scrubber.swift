@@ -113,37 +113,32 @@ struct Scrubber {
         for (done, slot) in slots.enumerated() {
             progress(.streams(done: done, of: slots.count))
             try walker.walk(slot.record, slot: slot.index, &visitor)
-            try lookBehind(walker, slot, &visitor.report)
             visitor.report.streams += 1
         }
         progress(.streams(done: slots.count, of: slots.count))
+        try lookBehind(walker, slots, &visitor)
         // Read last: what was referred to had been claimed before.
         try segments(&visitor)
         return visitor.report
     }
 
-    /// Blocks behind the end of a log that are searched for commits.
+    /// Blocks behind the end of a log that a verification searches for commits.
     private static let searchedBlocks = 64
 
     /// Tells a log that ends with a damaged commit from one that ends where power failed: whatever a commit further on knew to be durable
     /// was acknowledged, and must be there.
     private func lookBehind(
-        _ walker: StreamWalker, _ slot: (index: UInt32, record: SlotRecord), _ report: inout ScrubReport
+        _ walker: StreamWalker, _ slots: [(index: UInt32, record: SlotRecord)], _ visitor: inout Visitor
     ) throws(StoreError) {
-        guard let end = walker.ends[slot.index], end.next < ground.layout.endOffset else { return }
-        let size = StoreFormat.blockBytes
-        let count = min(Self.searchedBlocks, Int(clamping: (ground.layout.endOffset - end.next) / UInt64(size)))
-        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count * size, alignment: size)
-        defer { bytes.deallocate() }
-        // What the disk cannot read here is no checkpoint's.
-        do throws(DiskError) { try ground.disk.read(at: end.next, into: bytes) } catch { return }
-        for index in 1..<max(1, count) {
-            let block = UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
-            let place = end.next + UInt64(index * size)
-            let durable = CommitBlock.knownDurable(block, store: ground.identity, stream: slot.record.stream, offset: place)
+        var search = CommitSearch(ground: ground, streams: Set(slots.map(\.record.stream)))
+        if readsAll { search.look(outside: visitor.referred) }
+        for slot in slots {
+            guard let end = walker.ends[slot.index], end.next < ground.layout.endOffset else { continue }
+            if !readsAll { search.look(from: end.next, blocks: Self.searchedBlocks) }
+            let durable = search.durable[slot.record.stream] ?? 0
             // A writer that lives may have gone on since its log was read.
-            guard let durable, durable > end.sequence, try !walker.hasGrown(slot.record, slot: slot.index) else { continue }
-            return report.add(
+            guard durable > end.sequence, try !walker.hasGrown(slot.record, slot: slot.index) else { continue }
+            visitor.report.add(
                 .init(
                     "commit block", stream: slot.record.name, offset: end.next,
                     reason: "the history ends before it, though \(durable) commits of the stream were durable: "

@@ -204,6 +204,34 @@ import Testing
         }
     }
 
+    /// Where all commits close behind the end are damaged, too, a scrub finds those further on, which a verification does not look for.
+    @Test func commitsFarBehindADamagedOneAreFoundByAScrub() throws {
+        let disk = try CampaignCheck.makeDisk()
+        do {
+            let run = try CampaignRun(on: disk)
+            try run.create("one")
+            for number in 1...40 as ClosedRange<UInt64> { try run.commit("one", number, pages: Array(0..<8), salt: number) }
+            run.stop()
+        }
+        var damaged = disk.image
+        let entries = try Store.open(SimulatedDisk(damaged), memory: .alone).history("one")
+        let near = entries.dropFirst(2).filter { $0.offset < entries[2].offset + 100 * UInt64(StoreFormat.blockBytes) }
+        #expect(near.count < 30, "some are left")
+        for entry in near { damaged.flip(bit: 3, at: entry.offset + 200) }
+        let store = try Store.open(SimulatedDisk(damaged), memory: .alone)
+        #expect(try store.history("one").count == 2)
+        #expect(try store.verify().findingCount == 0)
+        let report = try store.scrub()
+        let finding = try #require(report.findings.first?.damage)
+        #expect(finding.what == "commit block" && finding.stream == "one" && report.findingCount == 1, "\(report)")
+        #expect(finding.offset == entries[2].offset && finding.reason.contains("commits of the stream were durable"), "\(finding)")
+        // Whoever goes on from what is left has lost them: their commits are not told for ever.
+        let writer = try store.writer(for: "one")
+        try writer.finish()
+        try store.collect()
+        #expect(try store.scrub().findingCount == 0)
+    }
+
     @Test func aDamagedSegmentEntryIsMadeAnew() throws {
         let (image, _, model) = try Self.makeStore()
         let disk = SimulatedDisk(image)
