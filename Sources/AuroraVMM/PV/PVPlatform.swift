@@ -294,7 +294,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         try cpu.set(CKVM_SET_LAPIC, apic, "the local APIC")
     }
 
-    private static func segment(selector: UInt16, type: UInt8, long: Bool) -> kvm_segment {
+    static func segment(selector: UInt16, type: UInt8, long: Bool) -> kvm_segment {
         var segment = kvm_segment()
         segment.limit = 0xffff_ffff
         segment.selector = selector
