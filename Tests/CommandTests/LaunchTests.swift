@@ -78,6 +78,55 @@ struct LaunchTests {
         #expect(processes().isEmpty)
     }
 
+    /// What the vCPU touches ahead leaves memory as it was, and the guest goes on from there.
+    @Test func touchingAheadChangesNothing() throws {
+        let made = try images()
+        let image = try LaunchImage(directory: "\(launchPath)/\(made.runtime)")
+        let state = try image.machineState()
+        let memory = try LaunchMemory(image, state: state)
+        var configuration = MachineConfiguration(memoryBytes: MachineConfiguration.memoryBytesMin, kernelPath: "")
+        configuration.blockDevices = [
+            BlockDeviceConfiguration(
+                backend: try LaunchDisk(image) { () throws(SystemError) in
+                    try ScratchFile(in: launchPath)
+                })
+        ]
+        if image.manifest.hasNetwork { configuration.network = NetworkDeviceConfiguration(unpluggedWith: [2, 0xA5, 0, 0, 0, 2]) }
+        configuration.dirtyRingEntries = 0
+        let output = DispatchSemaphore(value: 0)
+        configuration.consoleLog = { _ in output.signal() }
+        let machine = try Machine(configuration, aheadOf: state, memory: memory.mappings)
+        defer { machine.stop() }
+        // Others need none of it.
+        guard machine.mode == .pv else { return }
+        let before = memory.mappings.map { Array($0.bytes) }
+        let roots = try image.pages(base: nil) { Machine.isTopTable($0) }.map { UInt64($0 * pageBytes) }
+        #expect(!roots.isEmpty)
+        // Every page that has an address, and all of them written.
+        let uses = [UInt8](repeating: 2, count: machine.memory.pageCount)
+        #expect(try machine.touchAhead(state, roots: roots, uses: uses) > 1000)
+        #expect(zip(memory.mappings, before).allSatisfy { memcmp($0.base, $1, $1.count) == 0 })
+        try machine.begin(state)
+        machine.resume()
+        #expect(output.wait(timeout: .now() + 300) == .success, "it prints")
+    }
+
+    /// The first run is recorded exactly; a machine bound ahead later has been shown all of it.
+    @Test func whatWasRecordedIsShownAhead() throws {
+        func measure(_ options: String...) throws -> [String: [String: Double]] {
+            let words = ["machine", "measure-launch", "--runtime", "group/rt", "--function", "group/fn", "--count", "1"]
+            let result = try aurora.run(words + options)
+            #expect(result.code == 0, "\(result.error)")
+            return try JSONDecoder().decode([String: [String: Double]].self, from: Data(result.output.utf8))
+        }
+        #expect(try measure("--bound")["addresses_ahead"]?["median"] == 0, "nothing is known yet")
+        let recorded = try measure("--bare", "--record", "--during", "500")["pages_touched"]?["median"] ?? 0
+        #expect(recorded > 100)
+        let shown = try measure("--bound", "--during", "500")
+        #expect(shown["addresses_ahead"]?["median"] ?? 0 > recorded / 2, "\(shown)")
+        #expect(shown["first_output_us"] != nil, "it runs: \(shown)")
+    }
+
     @Test func damagedLaunchFilesAreNamedAndMadeAgain() throws {
         let made = try images()
         let base = "\(launchPath)/\(made.runtime)"

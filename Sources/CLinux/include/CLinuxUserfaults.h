@@ -35,6 +35,18 @@ static inline long cuffd_register_missing(int fd, const void *start, uint64_t co
     CUFFD_RESULT(ioctl(fd, UFFDIO_REGISTER, &range));
 }
 // Also wakes everybody who waits.
+// Linux 6.7: write protection that the kernel resolves by itself. Whatever it watches is faulted in page by page, without neighbours.
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+static inline long cuffd_agree_asynchronous(int fd) {
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC};
+    CUFFD_RESULT(ioctl(fd, UFFDIO_API, &api));
+}
+static inline long cuffd_register_writes(int fd, const void *start, uint64_t count) {
+    struct uffdio_register range = {.range = {(uintptr_t)start, count}, .mode = UFFDIO_REGISTER_MODE_WP};
+    CUFFD_RESULT(ioctl(fd, UFFDIO_REGISTER, &range));
+}
 static inline long cuffd_unregister(int fd, const void *start, uint64_t count) {
     struct uffdio_range range = {(uintptr_t)start, count};
     CUFFD_RESULT(ioctl(fd, UFFDIO_UNREGISTER, &range));

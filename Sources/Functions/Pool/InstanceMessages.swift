@@ -101,6 +101,8 @@ public struct LaunchTimes: Codable, Hashable, Sendable {
     public var map: Int64 = 0
     /// Populating the working set.
     public var populate: Int64 = 0
+    /// Having KVM know the working set's addresses.
+    public var touch: Int64 = 0
     /// Loading processor, interrupts, clock and devices.
     public var state: Int64 = 0
     /// Connecting the channel, and waking the vCPU.
@@ -161,6 +163,8 @@ public struct InstanceReport: Codable, Hashable, Sendable {
 public struct WorkingSetFigures: Codable, Hashable, Sendable {
     /// Pages that were populated ahead.
     public var populated = 0
+    /// Addresses that KVM was shown ahead.
+    public var addresses = 0
     /// Pages that the guest touched.
     public var touched = 0
     /// Pages of both.

@@ -56,7 +56,7 @@ public final class InstancePool: InstanceSource {
             throw .restore(report?.reason ?? (machine.reason.isEmpty ? "the machine ended" : machine.reason))
         }
         do throws(SystemError) {
-            let records = isScout || (report.workingSet?.populated ?? 0) == 0
+            let records = (report.workingSet?.populated ?? 0) == 0
             return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop) {
                 guard records else { return }
                 machine.send(InstanceRequest(.record)) { [weak runtime] _ in runtime?.prepare(launch.digest, again: true) }

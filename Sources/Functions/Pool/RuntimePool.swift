@@ -25,11 +25,15 @@ final class RuntimePool: Sendable {
         var reason = ""
         var isEnded = false
         var known: [String] = []
+        /// How often machines were bound ahead to each function.
+        var bindings: [String: Int] = [:]
     }
     /// Machines that may fail to be made one after the other before nobody is made to wait any longer.
     private static let failuresMax = 3
     /// Functions that machines may be bound to ahead.
     private static let recentMax = 64
+    /// Every so many machines bound ahead to a function are bound without its working set.
+    private static let scoutPeriod = 256
     /// Functions that a new host is told of.
     private static let knownMax = 1024
 
@@ -148,17 +152,21 @@ final class RuntimePool: Sendable {
 
     /// Binds a machine to a function in use that has none, as long as half of the machines stay for any function.
     private func bindAhead() {
-        let chosen = state.withLock { state -> (machine: PooledMachine, launch: String)? in
+        let chosen = state.withLock { state -> (machine: PooledMachine, launch: String, isScout: Bool)? in
             let bound = state.ready.compactMap(\.launch)
             guard bound.count < configuration.readyMax / 2, let launch = state.recent.last(where: { !bound.contains($0) }),
                 let index = state.ready.lastIndex(where: { $0.launch == nil && $0.machine.isAlive })
             else { return nil }
             state.ready[index].launch = launch
-            return (state.ready[index].machine, launch)
+            if state.bindings.count > RuntimePool.knownMax { state.bindings = [:] }
+            let count = state.bindings[launch, default: 0] + 1
+            state.bindings[launch] = count
+            // Now and then without the working set, to see whether it still fits.
+            return (state.ready[index].machine, launch, count % RuntimePool.scoutPeriod == 0)
         }
         guard let chosen else { return }
         // A restore that is asked for meanwhile is answered after this.
-        chosen.machine.send(InstanceRequest(.bind, launch: chosen.launch)) { [weak self] report in
+        chosen.machine.send(InstanceRequest(.bind, launch: chosen.launch, populates: !chosen.isScout)) { [weak self] report in
             guard report?.kind != .bound else { return }
             chosen.machine.close()
             self?.drop(chosen.machine)

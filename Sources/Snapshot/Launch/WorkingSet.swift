@@ -18,7 +18,9 @@ public struct WorkingSet: Hashable, Sendable {
     static let fileName = "working-set"
     /// A function that touches more gains nothing by having all of it mapped ahead.
     public static let pagesMax = 65_536
-    private static let magic = Array("AURWSET1".utf8)
+    private static let magic = Array("AURWSET2".utf8)
+    /// A guest has one for each of its processes; more are not worth looking at.
+    static let addressSpacesMax = 256
     private static let entryBytes = 12
     private static let writtenBit: UInt32 = 1 << 31
     /// Below this share of pages in common, of both sets, a new recording takes the place of the old one.
@@ -26,6 +28,8 @@ public struct WorkingSet: Hashable, Sendable {
 
     /// The runs, by page.
     public let runs: [Run]
+    /// The guest-physical addresses of the top page tables that the guest had when it was saved.
+    public private(set) var addressSpaces: [UInt64] = []
 
     /// Makes runs of pages in rising order.
     public init(_ pages: some Sequence<(page: Int, isWritten: Bool)>) {
@@ -40,12 +44,26 @@ public struct WorkingSet: Hashable, Sendable {
         self.runs = runs
     }
 
+    /// The same set of a guest whose top page tables are known.
+    public func with(addressSpaces: [UInt64]) -> WorkingSet {
+        var set = self
+        set.addressSpaces = Array(addressSpaces.prefix(WorkingSet.addressSpacesMax))
+        return set
+    }
+
     /// Pages of all runs.
     public var pageCount: Int { runs.reduce(0) { $0 + $1.count } }
     /// Pages that were written.
     public var writtenCount: Int { runs.reduce(0) { $0 + ($1.isWritten ? $1.count : 0) } }
     /// All pages.
     public var pages: Set<Int> { Set(runs.flatMap { $0.first..<($0.first + $0.count) }) }
+
+    /// Of each page: 0 when it is not in the set, 1 when it was read, 2 when it was written.
+    public func uses(pages: Int) -> [UInt8] {
+        var uses = [UInt8](repeating: 0, count: pages)
+        for run in runs { for page in run.first..<min(pages, run.first + run.count) { uses[page] = run.isWritten ? 2 : 1 } }
+        return uses
+    }
 
     /// Pages of both.
     public func common(with other: WorkingSet) -> Int { pages.intersection(other.pages).count }
@@ -57,34 +75,41 @@ public struct WorkingSet: Hashable, Sendable {
 
     // MARK: - Format
 
-    /// `AURWSET1`, number of runs, then first page (64 bits) and count (32 bits, the highest: written) of each, then the checksum's text.
+    /// `AURWSET2`, number of runs, number of address spaces (each 64 bits), then first page (64 bits) and count (32 bits, the highest:
+    /// written) of each run, each address space's address, then the checksum's text.
     public var encoded: [UInt8] {
         var bytes = WorkingSet.magic
         func put(_ value: UInt64, _ count: Int) {
             for shift in 0..<count { bytes.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * shift))) }
         }
         put(UInt64(runs.count), 8)
+        put(UInt64(addressSpaces.count), 8)
         for run in runs {
             put(UInt64(run.first), 8)
             put(UInt64(UInt32(run.count) | (run.isWritten ? WorkingSet.writtenBit : 0)), 4)
         }
+        for address in addressSpaces { put(address, 8) }
         return bytes + Array(LaunchChecksum.text(of: bytes).utf8)
     }
+
+    private static let headerBytes = 24
 
     /// Reads what `encoded` wrote; nil for anything else.
     ///
     /// - Parameter pages: of the machine's memory.
     public init?(encoded all: [UInt8], pages: Int) {
-        guard all.count >= 16 + 32, all.starts(with: WorkingSet.magic) else { return nil }
+        guard all.count >= WorkingSet.headerBytes + 32, all.starts(with: WorkingSet.magic) else { return nil }
         let bytes = Array(all.dropLast(32))
         guard Array(all.suffix(32)) == Array(LaunchChecksum.text(of: bytes).utf8) else { return nil }
         func word(_ offset: Int, _ count: Int) -> UInt64 { (0..<count).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64(8 * $1) } }
-        let count = word(8, 8)
-        guard count <= UInt64(WorkingSet.pagesMax), bytes.count == 16 + Int(count) * WorkingSet.entryBytes else { return nil }
+        let (count, spaces) = (word(8, 8), word(16, 8))
+        guard count <= UInt64(WorkingSet.pagesMax), spaces <= UInt64(WorkingSet.addressSpacesMax) else { return nil }
+        let spacesOffset = WorkingSet.headerBytes + Int(count) * WorkingSet.entryBytes
+        guard bytes.count == spacesOffset + Int(spaces) * 8 else { return nil }
         var runs: [Run] = []
         var end = 0
         for index in 0..<Int(count) {
-            let offset = 16 + index * WorkingSet.entryBytes
+            let offset = WorkingSet.headerBytes + index * WorkingSet.entryBytes
             guard let first = Int(exactly: word(offset, 8)) else { return nil }
             let length = UInt32(word(offset + 8, 4))
             let pagesOfRun = Int(length & ~WorkingSet.writtenBit)
@@ -93,6 +118,7 @@ public struct WorkingSet: Hashable, Sendable {
             end = first + pagesOfRun
         }
         self.runs = runs
+        addressSpaces = (0..<Int(spaces)).map { word(spacesOffset + 8 * $0, 8) }
         guard pageCount <= WorkingSet.pagesMax else { return nil }
     }
 }

@@ -56,6 +56,9 @@ final class Instance: Sendable {
             try memory.bind(launch.image)
             try disk.bind(launch.image)
         }
+        // What is touched is to be told exactly, as far as this kernel can.
+        let isWatched = launch.workingSet == nil || !populates
+        if isWatched { singleFaults.withLock { $0 = try? SingleFaults(memory.mappings) } }
         times.map += lap()
         var isPopulated = false
         if populates, let set = launch.workingSet {
@@ -64,7 +67,16 @@ final class Instance: Sendable {
             if isPopulated { memory.populate(set, writtenOnly: !isAhead) } else { unread.withLock { $0 = set } }
         }
         times.populate += lap()
-        bound.withLock { $0 = Bound(digest: digest, launch: launch, isPopulated: isPopulated) }
+        var addresses = 0
+        if isPopulated, isAhead, let set = launch.workingSet {
+            // Without it the guest's first instructions fault, and that is all.
+            let uses = set.uses(pages: machine.memory.pageCount)
+            addresses = (try? machine.touchAhead(launch.state, roots: set.addressSpaces, uses: uses)) ?? 0
+        }
+        times.touch += lap()
+        bound.withLock {
+            $0 = Bound(digest: digest, launch: launch, isPopulated: isPopulated, isWatched: isWatched, addresses: addresses)
+        }
     }
 
     /// Restores a function and lets it run.
@@ -94,27 +106,50 @@ final class Instance: Sendable {
     /// - Throws: `LaunchError`.
     func record() throws -> WorkingSetFigures {
         guard let bound = bound.withLock({ $0 }) else { throw LaunchError.unsuitable("nothing was restored yet") }
-        let wasPaused = machine.isPaused
-        machine.pause()
-        defer { if !wasPaused { machine.resume() } }
-        let touched = try memory.touched()
+        let touched = try touched()
         var figures = WorkingSetFigures()
         figures.touched = touched.pageCount
         figures.written = touched.writtenCount
         if let set = bound.launch.workingSet {
             figures.populated = set.pageCount
             figures.hits = set.common(with: touched)
-            // With all of it mapped ahead nobody knows what was touched.
-            guard !bound.isPopulated, set.hasDrifted(from: touched) else { return figures }
+            // Otherwise what the kernel mapped along, or ahead, would count.
+            guard bound.isWatched, set.hasDrifted(from: touched) else { return figures }
         }
-        try bound.launch.image.keep(touched)
+        let image = bound.launch.image
+        try image.keep(touched.with(addressSpaces: try addressSpaces(of: image)))
         return figures
+    }
+
+    /// The pages that were touched so far; the guest stands still meanwhile.
+    private func touched() throws -> WorkingSet {
+        let wasPaused = machine.isPaused
+        machine.pause()
+        defer { if !wasPaused { machine.resume() } }
+        singleFaults.withLock { $0 = nil }
+        return try memory.touched()
+    }
+
+    /// The guest-physical addresses of the top page tables in a launch image.
+    private func addressSpaces(of image: LaunchImage) throws -> [UInt64] {
+        let pages = try image.pages(base: runtime.image) { Machine.isTopTable($0) }
+        return pages.compactMap { page in
+            var first = 0
+            for extent in runtime.state.memory {
+                let count = extent.count / pageBytes
+                if page < first + count { return extent.start.rawValue + UInt64((page - first) * pageBytes) }
+                first += count
+            }
+            return nil
+        }
     }
 
     /// What was mapped ahead.
     var populated: WorkingSetFigures {
         var figures = WorkingSetFigures()
-        figures.populated = bound.withLock { $0.flatMap { $0.isPopulated ? $0.launch.workingSet?.pageCount : 0 } } ?? 0
+        guard let bound = bound.withLock({ $0 }) else { return figures }
+        figures.populated = bound.isPopulated ? bound.launch.workingSet?.pageCount ?? 0 : 0
+        figures.addresses = bound.addresses
         return figures
     }
 
@@ -122,8 +157,14 @@ final class Instance: Sendable {
         let digest: String
         let launch: PreparedLaunch
         let isPopulated: Bool
+        /// Whether the pages that are touched are to be recorded.
+        let isWatched: Bool
+        /// What KVM was shown ahead.
+        let addresses: Int
     }
     private let bound = Mutex<Bound?>(nil)
+    /// While each page is mapped by itself.
+    private let singleFaults = Mutex<SingleFaults?>(nil)
     /// What has to be read from the disk when the guest runs.
     private let unread = Mutex<WorkingSet?>(nil)
 }

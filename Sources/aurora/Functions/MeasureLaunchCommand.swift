@@ -43,7 +43,10 @@ struct MeasureLaunchCommand: ParsableCommand {
             }
             if bound {
                 try machine.control.send(InstanceRequest(.bind, launch: images.function.manifest.digest, populates: !bare))
-                _ = try InstanceWaiting.next(machine.control, .bound)
+                let bound = try InstanceWaiting.next(machine.control, .bound).times ?? LaunchTimes()
+                figures.add("ahead_map_us", bound.map)
+                figures.add("ahead_populate_us", bound.populate)
+                figures.add("ahead_touch_us", bound.touch)
             }
             let start = clinux_clock_ns(CLOCK_MONOTONIC)
             try machine.control.send(InstanceRequest(.restore, launch: images.function.manifest.digest, populates: !bare))
@@ -60,6 +63,7 @@ struct MeasureLaunchCommand: ParsableCommand {
                     figures.add("pages_\(name)", value * 1000)
                 }
             }
+            figures.add("addresses_ahead", (running.workingSet?.addresses ?? 0) * 1000)
             guard let times = running.times, let later = status.times else { continue }
             figures.add("open_us", times.open)
             figures.add("map_us", times.map)

@@ -53,7 +53,7 @@ struct LaunchFormatTests {
         var random = SeededGenerator(seed: seed)
         let total = 5000
         let pages = LaunchFormatTests.pages(&random, of: total)
-        let set = WorkingSet(pages.map { ($0, $0 % 3 == 0) })
+        let set = WorkingSet(pages.map { ($0, $0 % 3 == 0) }).with(addressSpaces: pages.prefix(3).map { UInt64($0) << 12 })
         #expect(set.pages == Set(pages), "seed \(seed)")
         #expect(set.writtenCount == pages.count { $0 % 3 == 0 }, "seed \(seed)")
         var bytes = set.encoded
