@@ -89,6 +89,34 @@ extension LazyMemory {
     /// No vCPU executes anything any more; others must not wait for ever.
     private func answerAfterFailure(_ page: Int) { try? zero(page..<page + 1) }
 
+    // MARK: - Ahead
+
+    /// Pages fetched before it is looked again whether the memory is being stopped; neighbours among them are read at once.
+    private static let aheadPages = 32
+
+    /// Fetches the pages that earlier restores had to wait for, in that order, while the machine is made and while it runs.
+    func populateAhead() {
+        let buffer = Buffer(pages: LazyMemory.aheadPages)
+        var rest = policy.pagesAhead[...]
+        while !rest.isEmpty, !isStopping.load(ordering: .acquiring), failure == nil {
+            let pages = rest.prefix(LazyMemory.aheadPages).map { Int($0) }.filter { $0 < pageCount && !present[$0] }.sorted()
+            rest = rest.dropFirst(LazyMemory.aheadPages)
+            for run in LazyMemory.runs(of: pages) {
+                // A page that cannot be had is reported when the guest asks for it.
+                try? fill(run, buffer.bytes)
+            }
+            counters.withLock { $0.statistics.pagesAhead += pages.count }
+        }
+    }
+
+    /// Sorted numbers as ranges of neighbours.
+    private static func runs(of pages: [Int]) -> [Range<Int>] {
+        pages.reduce(into: []) { runs, page in
+            guard let last = runs.last, page <= last.upperBound else { return runs.append(page..<page + 1) }
+            runs[runs.count - 1] = last.lowerBound..<page + 1
+        }
+    }
+
     // MARK: - Background
 
     /// Fetches everything, window by window, at the lowest priority.

@@ -8,6 +8,10 @@ public struct LazyPolicy: Sendable, Hashable {
     public var readAheadPages = 16
     /// Whether a thread that only runs when nobody else wants to fetches all other pages.
     public var populatesInBackground = false
+    /// Pages that are fetched at once, by a thread of its own, in this order: what earlier restores had to wait for.
+    ///
+    /// Only a hint: pages that do not exist are passed over.
+    public var pagesAhead: [UInt32] = []
     /// Touched pages that are remembered, at most.
     public var workingSetMax = 1 << 16
     /// How long the handler looks for the next fault before it sleeps, in nanoseconds.
@@ -23,6 +27,8 @@ public struct LazyStatistics: Sendable, Hashable {
     public var faults = 0
     /// Pages fetched from the source.
     public var pagesRead = 0
+    /// Pages that `LazyPolicy.pagesAhead` named and that were fetched before anybody touched them.
+    public var pagesAhead = 0
     /// Pages filled with zeros.
     public var pagesZeroed = 0
     /// Time spent on faults by the handler, in nanoseconds.
@@ -97,6 +103,7 @@ public final class LazyMemory: @unchecked Sendable {
         for mapping in mappings { try faults.register(mapping, what: "guest memory") }
         do throws(SystemError) {
             try start("page faults") { memory in memory.serveFaults() }
+            if !self.policy.pagesAhead.isEmpty { try start("pages ahead") { memory in memory.populateAhead() } }
             if policy.populatesInBackground { try start("populate") { memory in memory.populateAll() } }
         } catch {
             stop()

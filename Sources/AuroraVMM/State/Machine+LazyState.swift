@@ -16,7 +16,18 @@ extension Machine {
     public convenience init(
         _ configuration: MachineConfiguration, restoring state: MachineState, pages: any PageSource, policy: LazyPolicy = LazyPolicy()
     ) throws(MachineError) {
-        try state.checkMemory()
+        try self.init(configuration, restoring: state, into: try RestoredMemory(of: state, pages: pages, policy: policy))
+    }
+
+    /// Makes a machine that goes on where another was saved, in memory that was made ahead of it; paused until `resume()`.
+    ///
+    /// - Parameters:
+    ///   - state: what `save()` answered, on this or another host.
+    ///   - memory: made for this state, and for one machine.
+    /// - Throws: `MachineError.state` saying what does not fit this host, this program, or this configuration.
+    public convenience init(
+        _ configuration: MachineConfiguration, restoring state: MachineState, into memory: RestoredMemory
+    ) throws(MachineError) {
         var clock = clinux_clock_ns(CLOCK_MONOTONIC)
         func lap() -> Int64 {
             let now = clinux_clock_ns(CLOCK_MONOTONIC)
@@ -24,14 +35,10 @@ extension Machine {
             return now - clock
         }
         var times = RestoreTimes()
-        var memory: [Mapping] = []
-        do throws(SystemError) {
-            for extent in state.memory { memory.append(try .anonymous(count: extent.count, what: "guest memory")) }
-        } catch { throw .system(error) }
-        let lazy = try Machine.watch(memory, pages, policy)
-        times.memory = lap()
+        times.memory = memory.nanoseconds
+        let lazy = memory.lazy
         do throws(MachineError) {
-            let parts = try MachineParts(configuration, system: try KVMSystem(), state: state, memory: memory, lazy: lazy)
+            let parts = try MachineParts(configuration, system: try KVMSystem(), state: state, memory: memory.mappings, lazy: lazy)
             times.machine = lap()
             try parts.load(state)
             times.state = lap()
@@ -49,15 +56,6 @@ extension Machine {
 
     /// What the lazy restore cost that made this machine; nil when it was made in another way.
     public var restoreTimes: RestoreTimes? { lazyTimes.withLock { $0 } }
-
-    /// Serves missing pages, or reads all where that is not permitted.
-    private static func watch(_ memory: [Mapping], _ pages: any PageSource, _ policy: LazyPolicy) throws(MachineError) -> LazyMemory? {
-        do throws(SystemError) { return try LazyMemory(memory, source: pages, policy: policy) } catch {
-            guard [.notPermitted, .accessDenied, .noEntry, Errno(rawValue: ENOSYS)].contains(error.errno) else { throw .system(error) }
-        }
-        do throws(PageSourceError) { try pages.readAll(into: memory) } catch { throw .state("\(error)") }
-        return nil
-    }
 }
 
 extension PageSource {

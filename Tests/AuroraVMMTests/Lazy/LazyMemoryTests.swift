@@ -104,6 +104,29 @@ struct LazyMemoryTests {
         memory.stop()
     }
 
+    /// What is named is fetched without a touch, neighbours together; what cannot be had, or does not exist, harms nobody.
+    @Test func namedPagesAreFetchedAhead() throws {
+        let source = try Self.contents()
+        source.behaviour.withLock { $0.failing = [50] }
+        var policy = LazyPolicy()
+        policy.pagesAhead = [200, 3, 100_000, 50, 8, 7, .max] + Array(repeating: 3, count: 40) + [130]
+        let (mappings, memory) = try Self.make(source, policy)
+        let deadline = Date().addingTimeInterval(180)
+        while memory.presentPages < 5, Date() < deadline { usleep(1000) }
+        #expect(memory.presentPages == 5)
+        #expect(memory.statistics.faults == 0)
+        #expect(memory.failure == nil)
+        #expect(source.behaviour.withLock { $0.reads } == [7..<9, 50..<51, 200..<201, 130..<131])
+        Self.check(mappings, [200, 3, 8, 7, 130])
+        // What was fetched ahead was not waited for, and a page that could not be had then can be had later.
+        #expect(memory.workingSet == [])
+        source.behaviour.withLock { $0.failing = [] }
+        Self.check(mappings, 0..<Self.pages)
+        #expect(memory.failure == nil)
+        memory.stop()
+        #expect(memory.isWhole)
+    }
+
     @Test func releasedPagesReadAsZeros() throws {
         let (mappings, memory) = try Self.make(try Self.contents())
         Self.check(mappings, [1])
