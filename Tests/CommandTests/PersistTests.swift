@@ -57,6 +57,12 @@ struct PersistTests {
         #expect(start > marked)
         #expect(start <= (before.last ?? 0) + 1)
         #expect(Array(after) == Array(start..<start + after.count))
+        // What the guest touched first is known to the next restore, which a damaged list does not harm.
+        let list = URL(filePath: "\(aurora.home)/working-sets/group k")
+        try waitFor("the working set") { FileManager.default.fileExists(atPath: list.path) }
+        let known = try Data(contentsOf: list)
+        #expect(known.count > 400, "\(known.count) bytes")
+        try (known + Data((0..<1000).map { _ in UInt8.random(in: 0...255) })).write(to: list)
         // Restored once more, now from a name; newer checkpoints stay.
         let latest = try #require(try history("k").last?.number)
         try killVMM("k")
@@ -67,6 +73,7 @@ struct PersistTests {
         #expect(try aurora.run("rm", "k").code == 1)
         #expect(try aurora.run("rm", "--force", "k").code == 0)
         #expect(try aurora.run("ps", "-aq").output == "")
+        #expect(!FileManager.default.fileExists(atPath: list.path))
     }
 
     @Test func clonesDivergeAndRollbackGoesBack() throws {

@@ -12,6 +12,9 @@ public final class GroupRuntime: Sendable {
     /// Reads what was kept beside the machine's state in a checkpoint.
     public typealias ContextReader = @Sendable (CheckpointAddress) throws -> GroupContext
 
+    /// Begins to read the checkpoint that the group goes on from, beside everything else.
+    public typealias RestoreBeginner = @Sendable () -> Void
+
     /// What the runtime waits for.
     enum Event: Sendable {
         case session(ApplicationSession.Happening)
@@ -29,6 +32,7 @@ public final class GroupRuntime: Sendable {
     let origin: CheckpointAddress?
     let usesNetworkNamespace: Bool
     let terminationSignals: SharedDescriptor?
+    let beginRestore: RestoreBeginner
     let readContext: ContextReader
     let events: EventQueue<Event>
     let status: Mutex<GroupStatus>
@@ -45,14 +49,17 @@ public final class GroupRuntime: Sendable {
     /// - Parameters:
     ///   - usesNetworkNamespace: whether the process may move into a namespace of its own; tests may not.
     ///   - terminationSignals: a descriptor that reports signals which ask the process, and so the group, to end.
+    ///   - beginRestore: called once the process may have more than one thread, before anything else that takes time.
     /// - Throws: `GroupError` when the group's files are damaged.
     public init(
         _ name: GroupName, in data: DataDirectory, restoring origin: CheckpointAddress? = nil, usesNetworkNamespace: Bool = true,
-        terminationSignals: SharedDescriptor? = nil, readContext: @escaping ContextReader = GroupRuntime.refuseContext,
+        terminationSignals: SharedDescriptor? = nil, beginRestore: @escaping RestoreBeginner = {},
+        readContext: @escaping ContextReader = GroupRuntime.refuseContext,
         makeMachine: @escaping MachineMaker
     ) throws(GroupError) {
         self.data = data
         self.origin = origin
+        self.beginRestore = beginRestore
         self.readContext = readContext
         self.makeMachine = makeMachine
         self.usesNetworkNamespace = usesNetworkNamespace
@@ -73,18 +80,21 @@ public final class GroupRuntime: Sendable {
     ///
     /// - Parameter client: a connected socket that is attached from the beginning and is told how the start went.
     public func run(lock: consuming GroupLock, client: SharedDescriptor?) -> Int32 {
-        saveStatus()
         let conclusion: ApplicationSession.Conclusion
         var session: (ApplicationSession, EventLoop)?
         do {
-            let restored = try origin.map { try readContext($0) }
             let listeners = try openListeners()
+            // A namespace is for a process of one thread, and a restore begins a second one as soon as it can.
+            if origin != nil, usesNetworkNamespace { NetworkNamespace.enterAhead() }
+            beginRestore()
+            saveStatus()
+            let restored = try origin.map { try readContext($0) }
             let tap = try openNetwork(like: restored)
             let loop = try EventLoop(name: "engine")
             let application = try makeSession(on: loop)
             if let restored {
                 application.outputBytes.store(restored.outputBytes, ordering: .relaxed)
-                update { status in
+                status.withLock { status in
                     status.session = restored.session
                     status.kernelRelease = restored.kernelRelease
                 }
@@ -108,7 +118,7 @@ public final class GroupRuntime: Sendable {
         var listeners: [PortListener] = []
         for mapping in configuration.ports { listeners.append(try PortListener(mapping)) }
         let ports = listeners.map(\.mapping)
-        update { $0.ports = ports }
+        status.withLock { $0.ports = ports }
         return listeners
     }
 
@@ -133,7 +143,7 @@ public final class GroupRuntime: Sendable {
         do throws(SystemError) {
             try NetworkNamespace.enter()
             let tap = SharedDescriptor(try TapDevice().takeDescriptor())
-            update { $0.hasNetwork = true }
+            status.withLock { $0.hasNetwork = true }
             return tap
         } catch {
             warn("The group has no network: \(error). Published ports go through the guest's agent. See: aurora doctor")

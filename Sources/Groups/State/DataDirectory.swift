@@ -59,6 +59,8 @@ public struct DataDirectory: Sendable, Hashable {
     public var kernelPath: String { "\(path)/kernel/current" }
     /// `launch`, the launch images of functions: a cache of what is in the store.
     public var launchPath: String { "\(path)/launch" }
+    /// `working-sets`: of each history, what restores from it fetch ahead.
+    public var workingSetsPath: String { "\(path)/working-sets" }
     /// The directory of one image: `root.ext4`, `manifest.json`.
     public func imagePath(_ image: String) -> String { "\(path)/images/\(image)" }
 

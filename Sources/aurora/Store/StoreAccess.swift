@@ -109,6 +109,7 @@ struct StoreAccess: Sendable {
 
     /// Removes a stream; waits a moment for a writer that is about to end.
     func removeStream(_ name: String) throws {
+        WorkingSetFile(of: name, in: CommandContext.data).remove()
         for attempt in 1... {
             do throws(StoreError) {
                 return try store.removeStream(name)

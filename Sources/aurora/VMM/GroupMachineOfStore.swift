@@ -26,6 +26,8 @@ final class GroupMachineOfStore: GroupMachine {
     /// The checkpoint it went on from.
     let origin: CheckpointReader?
     let contexts: ContextKeeper
+    /// What the guest touches first; nil for one that booted.
+    private let workingSet: WorkingSetKeeper?
     let state = Mutex(State())
     /// Attaching, detaching, rolling back and naming: one at a time.
     let order = Mutex(())
@@ -45,8 +47,12 @@ final class GroupMachineOfStore: GroupMachine {
         init() { period = .standard }
     }
 
-    init(_ machine: Machine, _ disks: MachineDisks, _ environment: Environment, origin: CheckpointReader?, _ watch: RestoreWatch? = nil) {
+    init(
+        _ machine: Machine, _ disks: MachineDisks, _ environment: Environment, origin: CheckpointReader?, _ watch: RestoreWatch? = nil,
+        _ workingSet: WorkingSetKeeper? = nil
+    ) {
         self.machine = machine
+        self.workingSet = workingSet
         self.disks = disks
         self.environment = environment
         self.origin = origin
@@ -68,6 +74,7 @@ final class GroupMachineOfStore: GroupMachine {
         let pipeline = try makePipeline(after: 0)
         pipeline.resumeGuest()
         state.withLock { $0.watch?.resumed() }
+        workingSet?.begin(machine)
         try attach(origin, to: pipeline)
     }
 
@@ -92,6 +99,7 @@ final class GroupMachineOfStore: GroupMachine {
             defer { (state.pipeline, state.history) = (nil, nil) }
             return (state.pipeline, state.history)
         }
+        workingSet?.leave(machine)
         machine.stop()
         history?.giveUpWaiting()
         pipeline?.stop()

@@ -29,9 +29,11 @@ struct VMMCommand: ParsableCommand {
         let storePath = data.storePath(of: configuration)
         let origin = restore.flatMap { CheckpointAddress(parsing: $0) }
         guard restore == nil || origin != nil else { throw GroupError(.invalidValue, "--restore takes STREAM@NUMBER") }
+        let opening = origin.map { CheckpointOpening($0, for: GroupDirectory.streamName(name), storePath: storePath) }
         let runtime = try GroupRuntime(
-            name, in: data, restoring: origin, terminationSignals: termination,
-            readContext: { try VirtualMachineMaker.context($0, storePath: storePath) }, makeMachine: VirtualMachineMaker.make)
+            name, in: data, restoring: origin, terminationSignals: termination, beginRestore: { opening?.begin() },
+            readContext: { try opening?.value().context ?? GroupRuntime.refuseContext($0) },
+            makeMachine: { try VirtualMachineMaker.make($0, opening) })
         let code = runtime.run(lock: GroupLock(adopting: lock), client: SharedDescriptor(client))
         // The group's files are gone; so must be its history.
         if configuration.removeWhenEnded {
