@@ -34,6 +34,9 @@ struct Aurora: ParsableCommand {
     static func main() {
         var failureCode = ExitCodes.failure
         do {
+            if let launched = VMMCommand.launched(CommandLine.arguments) {
+                return try VMMCommand.run(group: launched.group, restore: launched.restore)
+            }
             var command = try parseAsRoot()
             failureCode = type(of: command) is any EngineCommand.Type ? ExitCodes.engine : ExitCodes.failure
             try command.run()
