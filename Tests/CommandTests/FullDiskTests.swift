@@ -43,6 +43,14 @@ private final class SmallFileSystem {
         try file.close()
     }
 
+    /// Gives some of what was taken back.
+    func leave(megabytes: UInt64) throws {
+        let file = try #require(FileHandle(forUpdatingAtPath: "\(path)/filler"))
+        let size = try file.seekToEnd()
+        try file.truncate(atOffset: size - min(size, megabytes << 20))
+        try file.close()
+    }
+
     func empty() throws { try FileManager.default.removeItem(atPath: "\(path)/filler") }
 }
 
@@ -142,5 +150,34 @@ struct FullDiskTests {
         try aurora.waitFor("the program without a store") { try lines("w") > then + 3 }
         try small.empty()
         try checkAfterwards("w", store)
+    }
+
+    /// What came in parts cannot be given again: the group stands still and says what to do, and that works.
+    @Test func anEpochInPartsStopsTheGroup() throws {
+        guard let small = try makeFileSystem() else { return }
+        let store = "\(small.path)/store"
+        try start("p", store)
+        #expect(try aurora.run("detach", "p", "--backend", "store").code == 0)
+        // All of this is in the first checkpoint after the next attach, and cannot be made smaller.
+        let filled = try aurora.run("exec", "p", "--", "dd", "if=/dev/urandom", "of=/dev/shm/y", "bs=1M", "count=80", "status=none")
+        #expect(filled.code == 0, "\(filled.error)")
+        try small.fill()
+        try small.leave(megabytes: 24)
+        #expect(try aurora.run("attach", "p", "--backend", "store").code == 0)
+        try aurora.waitFor("a group that stands still") { try aurora.state("p").warnings.contains { $0.contains("stands still") } }
+        let warnings = try aurora.state("p").warnings.joined(separator: "\n")
+        #expect(warnings.contains("No space left") && warnings.contains("aurora detach, attach, resume"), "\(warnings)")
+        let held = Set(try numbers("p", store))
+        #expect(held.count > 60, "the history is as it was")
+        try small.empty()
+        for command in [["detach", "p", "--backend", "store"], ["attach", "p", "--backend", "store"], ["resume", "p"]] {
+            let result = try aurora.run(command)
+            #expect(result.code == 0, "\(command): \(result.error)")
+        }
+        let before = try lines("p")
+        try aurora.waitFor("the program going on") { try lines("p") > before + 3 }
+        try aurora.waitFor("a checkpoint") { try aurora.run("checkpoint", "p", "again").code == 0 }
+        #expect(try held.isSubset(of: numbers("p", store)), "acknowledged checkpoints are gone")
+        try checkAfterwards("p", store)
     }
 }

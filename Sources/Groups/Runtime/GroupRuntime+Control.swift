@@ -75,8 +75,9 @@ extension GroupRuntime {
         return try done()
     }
 
+    /// Also for a group that nobody paused: one stands still whose backend has failed.
     private func resume() throws -> HTTPResponse {
-        try require(.paused)
+        try require(.paused, .running)
         try machine.withLock { $0 }?.resume()
         update { $0.state = .running }
         return try done()
