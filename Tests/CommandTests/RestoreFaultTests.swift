@@ -184,6 +184,46 @@ struct RestoreFaultTests {
         #expect(try aurora.run("exec", "d", "--", "sh", "-c", "sha256sum < /dev/shm/kept").output == sum)
     }
 
+    /// A checkpoint needs no other: where those it was made upon are missing it is restored all the same, and what is missing is named.
+    @Test func checkpointsOutliveThoseTheyWereMadeUpon() throws {
+        let sum = try start("p", ["--period", "off"])
+        for name in ["first", "second"] { #expect(try aurora.run("checkpoint", "p", name).code == 0) }
+        try aurora.killVMM("p")
+        #expect(try aurora.run("restore", "p", "--at", "second", "--as", "child").code == 0)
+        #expect(try aurora.run("checkpoint", "child", "own").code == 0)
+        try aurora.killVMM("child")
+        let first = try #require(try aurora.history("p").first { $0.name == "first" }).number
+        do {
+            let store = try aurora.openStore()
+            let writer = try store.writer(for: "group/p")
+            try writer.drop([first], force: true)
+            try writer.finish()
+            try store.collect()
+        }
+        for (choice, wanted) in [("first", "named first"), ("\(first)", "\(first)")] {
+            let result = try aurora.run("restore", "p", "--at", choice)
+            #expect(result.code == 125 && result.error.contains("group/p has no checkpoint"), "\(choice): \(result.error)")
+            #expect(result.error.contains(wanted), "\(result.error)")
+        }
+        let left = try aurora.history("p")
+        #expect(left.contains { $0.name == "second" } && !left.contains { $0.number == first })
+        #expect(try aurora.run("store", "verify").code == 0)
+
+        // Now all of the history that the child goes on from.
+        #expect(try aurora.run("rm", "--force", "p").code == 0)
+        #expect(try aurora.run("gc").code == 0)
+        let restored = try aurora.run("restore", "p")
+        #expect(restored.code == 125 && restored.error.contains("There is no group named p"), "\(restored.error)")
+        let listed = try aurora.run("history", "p")
+        #expect(listed.code != 0 && listed.error.contains("There is no stream group/p in the store"), "\(listed.error)")
+        #expect(try aurora.history("child").contains { $0.name == "own" })
+        let verified = try aurora.run("store", "verify")
+        #expect(verified.code == 0 && verified.output.contains(" 0 findings"), "\(verified.output)")
+        #expect(try aurora.run("restore", "child").code == 0)
+        #expect(try aurora.run("exec", "child", "--", "sh", "-c", "sha256sum < /dev/shm/kept").output == sum)
+        #expect(try aurora.run("store", "scrub").code == 0)
+    }
+
     /// Where there is no room for a group's memory the restore says so and leaves nothing behind; a store in use is not made anew.
     @Test func noRoomForTheMemoryAndAStoreInUse() throws {
         let sum = try start("big", ["--period", "off", "--memory", "2G"])
