@@ -169,6 +169,21 @@ struct GuestTests {
         #expect(try aurora.run("run", "--rm", "--volume", "\(file):/data", "--", "sh", "-c", "echo kept > /data/file").code == 0)
         #expect(try aurora.run("run", "--rm", "--volume", "\(file):/data:ro", "--", "cat", "/data/file").output == "kept\n")
         #expect(try aurora.run("run", "--rm", "--volume", "\(file):/data:ro", "--", "touch", "/data/other").code == 1)
+        try filesAreNoVolumesOfCheckpoints(file)
+    }
+
+    /// A group that writes to files gets no backend, and what the refusal says to do instead works.
+    private func filesAreNoVolumesOfCheckpoints(_ file: String) throws {
+        #expect(try aurora.run("run", "-d", "--name", "v", "--volume", "\(file):/data", "--", "sleep", "1000").code == 0)
+        for backend in ["store", "memory"] {
+            let refused = try aurora.run("attach", "v", "--backend", backend)
+            #expect(refused.error.contains("started by run with volumes"), "\(refused.error)")
+            #expect(refused.error.contains("start it with aurora persist and the same --volume"), "\(refused.error)")
+        }
+        #expect(try aurora.run("exec", "v", "--", "sh", "-c", "echo more > /data/more").code == 0)
+        #expect(try aurora.run("stop", "v").code == 0)
+        let persisted = try aurora.run("persist", "--volume", "\(file):/data", "--", "cat", "/data/file", "/data/more")
+        #expect(persisted.output == "kept\nmore\n", "\(persisted.error)")
     }
 
     @Test func panicAndPowerOffAreTold() throws {

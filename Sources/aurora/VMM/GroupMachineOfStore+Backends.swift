@@ -78,8 +78,9 @@ extension GroupMachineOfStore: GroupPersistence {
             }
             guard !disks.hasFiles else {
                 throw GroupError(
-                    .invalidValue, "The group has volumes that are files of the host, which no checkpoint holds",
-                    remedy: "Start it with aurora persist: its volumes are then copied into the store.")
+                    .invalidValue, "The group was started by run with volumes: its programs write to the files, which no checkpoint holds",
+                    remedy: "End it, which writes the volumes out, and start it with aurora persist and the same --volume: what is in the "
+                        + "files is then copied into the store, and the files stay as they are.")
             }
             switch kind {
             case .memory:
