@@ -7,7 +7,7 @@ import Synchronization
 /// A machine without a processor: the real guest agent as a process of the host, behind a vsock front of its own.
 ///
 /// What the runtime does with a group can be tested with it where there is no /dev/kvm.
-final class AgentMachine: GroupMachine {
+final class AgentMachine: GroupMachine, GroupPersistence {
     /// The agent as `make guest` builds it.
     static let agentPath = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         .appending(path: "Sources/GuestBlobs/generated/agent").path
@@ -24,10 +24,13 @@ final class AgentMachine: GroupMachine {
     private let ending = MachineEnding()
 
     private let isSilent: Bool
+    private let connections = Connections()
+    private let context: @Sendable () -> GroupContext?
 
     /// - Parameter isSilent: the agent never starts, so that nobody answers.
     init(_ specification: consuming GroupMachineSpecification, isSilent: Bool = false) throws {
         self.isSilent = isSilent
+        context = specification.context
         let directory = String(specification.vsockSocketPath.dropLast("/vsock.sock".count))
         agentSocketPath = "\(directory)/agent-test.sock"
         etcPath = directory
@@ -45,11 +48,13 @@ final class AgentMachine: GroupMachine {
         process.withLock { $0 = agent }
         let listener = listener
         let path = agentSocketPath
+        let connections = connections
         try DetachedThread.start("vsock-front") {
             while true {
                 let number = clinux_accept_blocking(listener.rawValue)
                 guard number >= 0 else { return }
                 let client = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
+                connections.add(client)
                 try? DetachedThread.start("vsock") { AgentMachine.serve(client, path) }
             }
         }
@@ -65,6 +70,36 @@ final class AgentMachine: GroupMachine {
         // The agent listens for functions beside its own socket.
         for path in [agentSocketPath, agentSocketPath + ".function"] { try? FileManager.default.removeItem(atPath: path) }
         for name in ["hosts", "resolv.conf", "hostname"] { try? FileManager.default.removeItem(atPath: "\(etcPath)/\(name)") }
+    }
+
+    // MARK: - Persistence
+
+    var persistence: (any GroupPersistence)? { self }
+    func begin() {}
+    func checkpoint(name: String?) throws -> CheckpointReceipt { CheckpointReceipt(number: 1, name: name, stopMicroseconds: 0) }
+    func report() -> PersistenceReport { PersistenceReport() }
+    func attach(_ backend: BackendKind) throws {}
+    func detach(_ backend: BackendKind) throws {}
+    func setPeriod(_ period: PersistencePeriod) throws {}
+
+    /// What connections notice of a rollback: they are cut.
+    func rollback(to selector: CheckpointChoice) throws -> GroupContext {
+        guard let context = context() else { throw GroupError(.notRunning, "The program does not run") }
+        connections.cut()
+        return context
+    }
+
+    /// Connections through the front, until they are cut.
+    private final class Connections: Sendable {
+        private let all = Mutex<[SharedDescriptor]>([])
+        func add(_ connection: SharedDescriptor) { all.withLock { $0.append(connection) } }
+        func cut() {
+            let all = all.withLock { all in
+                defer { all = [] }
+                return all
+            }
+            for connection in all { _ = clinux_shutdown(connection.rawValue, Int32(SHUT_RDWR)) }
+        }
     }
 
     /// Ends the machine as the guest would.

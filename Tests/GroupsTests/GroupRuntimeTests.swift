@@ -205,6 +205,21 @@ struct GroupRuntimeTests {
         }
     }
 
+    /// A rollback that comes while the runtime connects to the program after the last one cuts that off, and the group goes on.
+    @Test func rollbacksMayFollowEachOtherAtOnce() throws {
+        let group = try RunningGroup(["/bin/sleep", "30000"])
+        try group.waitUntil(.running)
+        let control = ControlClient(group.directory)
+        for round in 0..<60 {
+            try control.rollback(to: "latest")
+            usleep(UInt32(round % 6 * round % 7 * 200))
+        }
+        #expect(try group.directory.status().restoreCount == 60)
+        // The connection to the program is there again: a signal reaches it.
+        try control.kill(signal: SIGTERM)
+        #expect(try group.exitCode() == 128 + SIGTERM)
+    }
+
     @Test func publishedPortGoesThroughTheAgentWithoutNetwork() throws {
         let server = try Socket.listen(address: 0x7F00_0001, port: 0)
         let port = try #require(Socket.port(of: server.rawValue))

@@ -31,7 +31,7 @@ extension GroupRuntime {
             case .session(let happening):
                 if let conclusion = try sessionDid(happening) { return conclusion }
                 if case .started = happening { loop.run { application.confirmStart() } }
-            case .rolledBack(let context): try goOn(context, application, loop)
+            case .rolledBack: try goOn(application, loop)
             case .machineEnded(let outcome): return try machineEnded(outcome)
             case .powerCut: return .exited(ExitStatus(.signal, UInt8(SIGKILL)))
             case .stop(let seconds):

@@ -38,13 +38,47 @@ extension GroupRuntime {
     }
 
     /// Connects to the program again after the machine was put back in place.
-    func goOn(_ context: GroupContext, _ application: ApplicationSession, _ loop: EventLoop) throws {
-        let agent = try waitForAgent()
-        try adjustGuest(agent, context)
-        agent.close()
-        let socket = try GroupAgent.openSession(directory)
-        loop.run { application.resume(socket, session: context.session, receivedBytes: context.outputBytes) }
+    ///
+    /// The next rollback may come at any moment and cut this off: then it begins again with what that one left, or ends where that
+    /// one is not over yet, which tells by an event.
+    func goOn(_ application: ApplicationSession, _ loop: EventLoop) throws {
+        var stops: [Event] = []
+        defer { for event in stops { events.push(event) } }
+        var connected: UInt64 = 0
+        while let (context, number) = lastRollback.withLock({ $0 }), number > connected, isLast(rollback: number) {
+            connected = number
+            do {
+                guard let agent = try waitForAgentAgain(deferring: &stops) else { return }
+                try adjustGuest(agent, context)
+                agent.close()
+                let socket = try GroupAgent.openSession(directory)
+                loop.run { [self] in
+                    // Asked on the loop's thread, where a rollback lets go of the connection: it finds this one, or this finds it.
+                    guard isLast(rollback: number) else { return }
+                    application.resume(socket, session: context.session, receivedBytes: context.outputBytes)
+                }
+            } catch {
+                guard !isLast(rollback: number) else { throw error }
+            }
+        }
     }
+
+    /// Nil when the group ends meanwhile, which is then the next event; what can wait is put aside.
+    private func waitForAgentAgain(deferring stops: inout [Event]) throws -> AgentClient? {
+        try waitForAgent { event in
+            switch event {
+            case .session, .rolledBack: return true
+            case .stop:
+                stops.append(event)
+                return true
+            case .machineEnded, .powerCut:
+                stops.append(event)
+                return false
+            }
+        }
+    }
+
+    private func isLast(rollback number: UInt64) -> Bool { rollbacks.load(ordering: .acquiring) == number }
 
     // MARK: - Requests
 
@@ -94,8 +128,13 @@ extension GroupRuntime {
 
     /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.
     private func rollback(_ request: HTTPRequest) throws {
-        let persistence = try persistenceOfRunning()
         let selector = try CheckpointChoice(parsing: request.parameters["to"] ?? "latest")
+        try rollbackOrder.withLock { _ in try rollback(to: selector) }
+    }
+
+    private func rollback(to selector: CheckpointChoice) throws {
+        let persistence = try persistenceOfRunning()
+        let number = rollbacks.add(1, ordering: .acquiringAndReleasing).newValue
         try forgetAgent()
         // Whether it was put back or, after an error, goes on as it was: the program must be connected again.
         let former = context
@@ -105,9 +144,13 @@ extension GroupRuntime {
                 status.session = context.session
                 status.restoreCount = (status.restoreCount ?? 0) + 1
             }
-            events.push(.rolledBack(context))
+            lastRollback.withLock { $0 = (context, number) }
+            events.push(.rolledBack)
         } catch {
-            if let former { events.push(.rolledBack(former)) }
+            if let former {
+                lastRollback.withLock { $0 = (former, number) }
+                events.push(.rolledBack)
+            }
             throw error
         }
     }

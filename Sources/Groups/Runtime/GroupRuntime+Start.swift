@@ -66,6 +66,20 @@ extension GroupRuntime {
 
     /// Connects until the agent answers, the machine ends or the time is over.
     func waitForAgent() throws(GroupError) -> AgentClient {
+        var early: GroupError?
+        let agent = try waitForAgent { event in
+            do throws(GroupError) { try endedEarly(event) } catch { early = error }
+            return early == nil
+        }
+        if let early { throw early }
+        guard let agent else { throw GroupError(.guest, "The group was stopped before its program started") }
+        return agent
+    }
+
+    /// Connects until the agent answers, the time is over, or an event is not to be waited out.
+    ///
+    /// - Parameter isToGoOn: takes the events that come meanwhile; false: nobody needs the agent any more.
+    func waitForAgent(_ isToGoOn: (Event) -> Bool) throws(GroupError) -> AgentClient? {
         let begin = clinux_monotonic_milliseconds()
         let deadline = begin + Int64(configuration.startTimeoutSeconds) * 1000
         while true {
@@ -85,7 +99,7 @@ extension GroupRuntime {
                         remedy: consoleRemedy)
                 }
             }
-            if let event = events.next(timeoutMilliseconds: 3) { try endedEarly(event) }
+            if let event = events.next(timeoutMilliseconds: 3), !isToGoOn(event) { return nil }
         }
     }
 

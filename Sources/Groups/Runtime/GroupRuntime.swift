@@ -21,7 +21,8 @@ public final class GroupRuntime: Sendable {
         case machineEnded(MachineOutcome)
         case stop(graceSeconds: Int)
         case powerCut
-        case rolledBack(GroupContext)
+        /// The machine was put back: see `lastRollback`.
+        case rolledBack
     }
 
     let data: DataDirectory
@@ -41,6 +42,12 @@ public final class GroupRuntime: Sendable {
     let live = Mutex<(ApplicationSession, EventLoop)?>(nil)
     /// The published ports, while there are any.
     let forwarder = Mutex<PortForwarder?>(nil)
+    /// Rollbacks that were begun: each cuts off whoever is about to connect to the guest after the last one.
+    let rollbacks = Atomic<UInt64>(0)
+    /// What the last of them that is over left, and its number; nobody is connected to it until `goOn` is through with it.
+    let lastRollback = Mutex<(context: GroupContext, number: UInt64)?>(nil)
+    /// One rollback at a time.
+    let rollbackOrder = Mutex(())
     /// Keeps a long runtime directory reachable by a short path.
     let runtimeDirectory = Mutex<SharedDescriptor?>(nil)
 
