@@ -43,12 +43,15 @@ struct GuestClock: Sendable, Equatable, Codable {
     }
 
     /// A `pvclock_vcpu_time_info`: version, TSC, time, multiplier, shift, and the flag that the TSC is stable.
-    var page: [UInt8] {
+    ///
+    /// - Parameter version: even, and another one than that of the page it replaces: by it a reader finds out that it has read
+    ///   parts of two pages, and reads again.
+    func page(version: UInt32) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 32)
         func put(_ value: UInt64, _ offset: Int, _ count: Int) {
             for index in 0..<count { bytes[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * index)) }
         }
-        put(2, 0, 4)
+        put(UInt64(version), 0, 4)
         put(tsc, 8, 8)
         put(systemTime, 16, 8)
         put(UInt64(multiplier), 24, 4)

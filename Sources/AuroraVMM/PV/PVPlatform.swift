@@ -105,7 +105,9 @@ final class PVPlatform: Platform, @unchecked Sendable {
     /// Writes the clock page wherever the guest reads it, and the wall clock that belongs to it.
     func setClock(_ clock: GuestClock, memory: GuestMemory) {
         self.clock = clock
-        let page = clock.page
+        // A guest that was stopped between two reads of the page must not go on with half of the old one.
+        let former: UInt32 = slot.load(slot.parameter(ShimLayout.paramTime))
+        let page = clock.page(version: (former & ~1) &+ 2)
         for (index, byte) in page.enumerated() {
             slot.store(byte, at: slot.parameter(ShimLayout.paramTime) + index)
             slot.store(byte, at: ShimLayout.sharedInfo + ShimLayout.vcpuTime + index)
