@@ -155,7 +155,7 @@ struct GroupRuntimeTests {
         #expect(try control.console() == "line one\nline two\n")
         let path = group.directory.controlSocketPath
         for (method, target, status) in [
-            ("GET", "/", 404), ("GET", "/v1/pause", 405), ("POST", "/v1/resume", 409), ("POST", "/v1/kill?signal=99", 400),
+            ("GET", "/", 404), ("GET", "/v1/pause", 405), ("POST", "/v1/resume", 200), ("POST", "/v1/kill?signal=99", 400),
             ("POST", "/v1/stop?seconds=-1", 400),
         ] {
             let parts = target.split(separator: "?")
@@ -168,6 +168,7 @@ struct GroupRuntimeTests {
         }
         try control.pause()
         #expect(try group.directory.status().state == .paused)
+        #expect(try HTTPClient.send(HTTPRequest(method: "POST", path: "/v1/pause"), to: path).status == 409)
         try control.resume()
         try control.powerCut()
         #expect(try group.exitCode() == 137)
