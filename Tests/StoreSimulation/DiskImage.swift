@@ -1,3 +1,5 @@
+import Glibc
+
 /// The bytes of a simulated disk: sparse, a value, cheap to copy.
 public struct DiskImage: Sendable {
     /// Bytes of a piece; what was never written is in no piece and reads as zeros.
@@ -14,6 +16,12 @@ public struct DiskImage: Sendable {
     /// Offsets of the pieces that were ever written, in order.
     public var writtenOffsets: [UInt64] { pieces.keys.sorted().map { $0 * UInt64(Self.pieceBytes) } }
 
+    /// Where the first bytes lie that were ever written, at or behind an offset; the end of the disk if there are none.
+    func firstData(from offset: UInt64) -> UInt64 {
+        let first = offset / UInt64(Self.pieceBytes)
+        return pieces.keys.lazy.filter { $0 >= first }.min().map { max(offset, $0 * UInt64(Self.pieceBytes)) } ?? byteCount
+    }
+
     /// Reads bytes; nil beyond the end.
     public func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
         var result = [UInt8](repeating: 0, count: count)
@@ -27,7 +35,8 @@ public struct DiskImage: Sendable {
             if let bytes = pieces[piece] {
                 bytes.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
             } else {
-                target.initializeMemory(as: UInt8.self, repeating: 0)
+                // Not `initializeMemory`, which goes byte by byte in a debug build: a scrub reads whole free segments.
+                if let base = target.baseAddress { memset(base, 0, target.count) }
             }
         }
         return true

@@ -26,6 +26,8 @@ public final class SimulatedDisk: Disk {
     public let byteCount: UInt64
     /// As of a file, so that what is written for one is simulated, too.
     public var isSparse: Bool { true }
+    /// Passes over what was never written, as a file's holes.
+    public func firstData(from offset: UInt64) -> UInt64 { state.withLock { $0.image.firstData(from: offset) } }
 
     private struct State {
         var image: DiskImage
