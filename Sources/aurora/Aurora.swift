@@ -6,7 +6,12 @@ import Linux
 @main
 struct Aurora: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.", version: "0.1.0-dev",
+        commandName: "aurora", abstract: "A single level store for unmodified Linux applications.",
+        discussion: """
+            Kernel, images, groups and the store lie in $AURORA_HOME (else /var/lib/aurora, or ~/.local/share/aurora), sockets of
+            running groups in $AURORA_RUNTIME (else /run/aurora, or $XDG_RUNTIME_DIR/aurora).
+            """,
+        version: "0.1.0-dev",
         groupedSubcommands: [
             CommandGroup(
                 name: "Groups:",
