@@ -13,7 +13,8 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
 apt-get download -qq -o APT::Sandbox::User=root python3-libvirt=9.0.0-1 libvirt0=9.0.0-4+deb12u2 \
-    libapparmor1 libcurl3-gnutls libgnutls30 libglib2.0-0 libnuma1 libssh-4 libssh2-1 libxml2 libyajl2 libicu72 librtmp1 libldap-2.5-0 libsasl2-2 libpsl5 libnghttp2-14
+    libapparmor1 libcurl3-gnutls libgnutls30 libglib2.0-0 libnuma1 libssh-4 libssh2-1 libxml2 libyajl2 libicu72 \
+    librtmp1 libldap-2.5-0 libsasl2-2 libpsl5 libnghttp2-14
 for package in *.deb; do dpkg -x "$package" .; done
 export LD_LIBRARY_PATH=$tmp/usr/lib/x86_64-linux-gnu:$tmp/lib/x86_64-linux-gnu PYTHONPATH=$tmp/usr/lib/python3/dist-packages
 timeout 60 /usr/bin/python3 - 2>/dev/null <<'END' | tee seen

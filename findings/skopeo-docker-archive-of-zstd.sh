@@ -10,7 +10,8 @@ set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
-apt-get download -qq -o APT::Sandbox::User=root skopeo=1.9.3+ds1-1+b10 umoci=0.4.7+ds-3+b7 zstd=1.5.4+dfsg2-5 libdevmapper1.02.1 libgpgme11 libassuan0
+apt-get download -qq -o APT::Sandbox::User=root skopeo=1.9.3+ds1-1+b10 umoci=0.4.7+ds-3+b7 zstd=1.5.4+dfsg2-5 \
+    libdevmapper1.02.1 libgpgme11 libassuan0
 for package in *.deb; do dpkg -x "$package" .; done
 export LD_LIBRARY_PATH=$tmp/usr/lib/x86_64-linux-gnu:$tmp/lib/x86_64-linux-gnu
 mkdir -p tree layout/blobs/sha256 && echo hello >tree/greeting
@@ -22,7 +23,9 @@ put() { # FILE -> its digest, in the layout
     cp "$1" "layout/blobs/sha256/$digest"
     echo "$digest"
 }
-descriptor() { printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%d}' "$1" "$2" "$(stat -c %s "layout/blobs/sha256/$2")"; }
+descriptor() {
+    printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%d}' "$1" "$2" "$(stat -c %s "layout/blobs/sha256/$2")"
+}
 tar -C tree -cf layer.tar greeting
 difference=$(sha256sum layer.tar | cut -d' ' -f1)
 usr/bin/zstd -q layer.tar
