@@ -4,6 +4,8 @@ import ArgumentParser
 enum ExitCodes {
     /// A command failed.
     static let failure: Int32 = 1
+    /// What was watched died and can be resumed (`EX_TEMPFAIL` of sysexits.h).
+    static let resumable: Int32 = 75
     /// `run`, `exec`, `attach`: Aurora failed, not the program.
     static let engine: Int32 = 125
     /// The program cannot be executed.

@@ -1,73 +1,83 @@
-internal import CLinux
 public import Linux
 
 /// Reads a group's log from its oldest kept line on, and goes on through rotations while it grows.
 public struct LogReader: ~Copyable {
-    private let path: String
-    private var file: OpenFile?
+    private let files: LogFiles
+    private var file: LogFiles.OpenFile?
+    /// Files that follow the one being read, already open: they cannot be lost any more.
+    ///
+    /// What is open takes its room on the disk though it was rotated away, so there is a bound.
+    private var successors: [LogFiles.OpenFile] = []
     private var partial: [UInt8] = []
-    private var isPastOldFile = false
-    private static let chunkBytes = 65536
+    private static let chunkBytes = 1 << 18
+    private static let successorsMax = 8
+    /// A line without end that is longer than any record is not of this log.
+    private static let partialBytesMax = 1 << 17
 
-    /// An optional owner cannot be looked into without being consumed, a class can.
-    private final class OpenFile {
-        let descriptor: OwnedDescriptor
-        init(descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
-    }
+    /// Files that were rotated away before this reader came to them; their lines are missing in what `next` gave.
+    public private(set) var lostFiles: UInt64 = 0
 
     /// Starts at the beginning of a log, which need not exist yet.
-    public init(path: String) { self.path = path }
+    public init(path: String) { files = LogFiles(path: path) }
 
     /// The records that were written since the last call, in the file's order; empty when there are no new ones.
     ///
     /// - Throws: `SystemError` when the file is there but cannot be read.
     public mutating func next() throws(SystemError) -> [LogRecord] {
-        if !isPastOldFile {
-            isPastOldFile = true
-            file = try LogReader.open("\(path).1")
-            let old = try readRecords()
-            if !old.isEmpty { return old }
+        while true {
+            // Asked before reading: what a file holds that was rotated away is then read to its end.
+            let isLast = try !findSuccessor()
+            let records = try readRecords()
+            if !records.isEmpty { return records }
+            if isLast { return [] }
+            let rest = takeRest()
+            file = successors.removeFirst()
+            if !rest.isEmpty { return rest }
         }
-        if file == nil { file = try LogReader.open(path) }
-        let records = try readRecords()
-        if !records.isEmpty || isCurrent { return records }
-        // The file was rotated away and is read to its end: go on with its successor.
-        file = try LogReader.open(path)
-        return try readRecords()
     }
 
-    private var isCurrent: Bool {
-        guard let number = file?.descriptor.rawValue else { return false }
-        return clinux_file_identity(number) == clinux_path_identity(path)
+    /// Opens what follows the file being read; false when nothing does.
+    private mutating func findSuccessor() throws(SystemError) -> Bool {
+        let last = successors.last ?? file
+        let isBehind = last.map { !files.isCurrent($0) } ?? true
+        if isBehind, successors.count < LogReader.successorsMax { try openFiles(after: last) }
+        return !successors.isEmpty
     }
 
-    private static func open(_ path: String) throws(SystemError) -> OpenFile? {
-        let result = clinux_open(path, O_RDONLY | O_CLOEXEC, 0)
-        if result == -Int(ENOENT) { return nil }
-        return OpenFile(descriptor: OwnedDescriptor(adopting: Int32(try systemCall("open", path) { Int(result) })))
+    private mutating func openFiles(after last: LogFiles.OpenFile?) throws(SystemError) {
+        guard let found = try files.open(), found.current.identity != last?.identity else { return }
+        if let former = found.former, former.identity != last?.identity {
+            if let last, former.number > last.number &+ 1 { lostFiles += former.number - last.number - 1 }
+            successors.append(former)
+        }
+        successors.append(found.current)
     }
 
     private mutating func readRecords() throws(SystemError) -> [LogRecord] {
         guard let number = file?.descriptor.rawValue else { return [] }
         var chunk = [UInt8](repeating: 0, count: LogReader.chunkBytes)
-        var records: [LogRecord] = []
         while true {
-            let count = try DescriptorIO.read(number, into: &chunk, what: path)
-            if count == 0 { return records }
+            let count = try DescriptorIO.read(number, into: &chunk, what: files.path)
+            if count == 0 { return [] }
             partial += chunk[..<count]
-            records += takeLines()
+            let records = takeLines()
             if !records.isEmpty { return records }
         }
     }
 
     private mutating func takeLines() -> [LogRecord] {
         guard let last = partial.lastIndex(of: UInt8(ascii: "\n")) else {
-            // A line without end that is longer than any record is not of this log.
-            if partial.count > 2 * LogReader.chunkBytes { partial = [] }
+            if partial.count > LogReader.partialBytesMax { partial = [] }
             return []
         }
         let lines = partial[...last].split(separator: UInt8(ascii: "\n"))
         partial = Array(partial[(last + 1)...])
         return lines.compactMap { LogRecord(line: $0) }
+    }
+
+    /// What a file ends with that is no whole record, from a writer that was killed or had no room.
+    private mutating func takeRest() -> [LogRecord] {
+        defer { partial = [] }
+        return [LogRecord(line: partial)].compactMap { $0 }
     }
 }

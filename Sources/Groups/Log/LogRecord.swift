@@ -28,17 +28,25 @@ public struct LogRecord: Sendable, Hashable {
     public var line: [UInt8] { Array("\(time) \(stream.rawValue) \(isWhole ? "F" : "P") ".utf8) + content + [UInt8(ascii: "\n")] }
 
     /// Takes apart a line of the file, given without its end; nil when it is not of this format.
-    public init?(line: some Collection<UInt8>) {
-        let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
-        guard parts.count == 4, let stream = Stream(rawValue: String(decoding: parts[1], as: UTF8.self)) else { return nil }
-        switch Array(parts[2]) {
-        case [UInt8(ascii: "F")]: isWhole = true
-        case [UInt8(ascii: "P")]: isWhole = false
-        default: return nil
+    public init?<Line: Collection<UInt8>>(line: Line) {
+        var rest = line[...]
+        func word() -> Line.SubSequence? {
+            guard let end = rest.firstIndex(of: UInt8(ascii: " ")) else { return nil }
+            defer { rest = rest[rest.index(after: end)...] }
+            return rest[..<end]
         }
-        time = String(decoding: parts[0], as: UTF8.self)
-        self.stream = stream
-        content = Array(parts[3])
+        guard let time = word(), let stream = word(), let tag = word() else { return nil }
+        if stream.elementsEqual("stdout".utf8) {
+            self.stream = .stdout
+        } else if stream.elementsEqual("stderr".utf8) {
+            self.stream = .stderr
+        } else {
+            return nil
+        }
+        guard tag.elementsEqual("F".utf8) || tag.elementsEqual("P".utf8) else { return nil }
+        isWhole = tag.elementsEqual("F".utf8)
+        self.time = String(decoding: time, as: UTF8.self)
+        content = Array(rest)
     }
 
     /// What the program wrote: the content and, for a whole line, its end.

@@ -10,20 +10,30 @@ public struct LogWriter: ~Copyable, Sendable {
     /// A line longer than this is split over records.
     static let recordBytesMax = 16384
 
-    private let path: String
+    private let files: LogFiles
     private let fileBytesMax: Int
     private var file: OwnedDescriptor
     private var fileBytes = 0
     private var hasFailed = false
+    /// Whether the file may end within a record: the next one begins with an end of line.
+    private var isTorn = false
 
     /// Opens a log for appending.
     ///
     /// - Throws: `SystemError` with the path.
     public init(path: String, fileBytesMax: Int = LogWriter.fileBytesMaxDefault) throws(SystemError) {
-        self.path = path
+        files = LogFiles(path: path)
         self.fileBytesMax = fileBytesMax
-        file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND)
+        file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_APPEND)
         fileBytes = max(0, Int(clinux_file_bytes(path)))
+        isTorn = LogWriter.endsWithinARecord(file.rawValue, fileBytes)
+    }
+
+    /// A writer that was killed, or had no room, may have left half a record.
+    private static func endsWithinARecord(_ descriptor: Int32, _ bytes: Int) -> Bool {
+        guard bytes > 0 else { return false }
+        var last: UInt8 = 0
+        return clinux_pread(descriptor, &last, 1, Int64(bytes - 1)) == 1 && last != UInt8(ascii: "\n")
     }
 
     /// Adds output.
@@ -47,20 +57,24 @@ public struct LogWriter: ~Copyable, Sendable {
 
     private mutating func write(_ lines: [UInt8]) {
         if fileBytes > 0, fileBytes + lines.count > fileBytesMax { rotate() }
+        let bytes = isTorn ? [UInt8(ascii: "\n")] + lines : lines
         do throws(SystemError) {
-            try DescriptorIO.writeAll(lines, to: file.rawValue, what: path)
-            fileBytes += lines.count
-            hasFailed = false
+            try DescriptorIO.writeAll(bytes, to: file.rawValue, what: files.path)
+            fileBytes += bytes.count
+            (hasFailed, isTorn) = (false, false)
         } catch {
             if !hasFailed { EngineLog.write("\(error); output is lost until there is room") }
             hasFailed = true
+            fileBytes = max(0, Int(clinux_file_bytes(files.path)))
+            isTorn = LogWriter.endsWithinARecord(file.rawValue, fileBytes)
         }
     }
 
     private mutating func rotate() {
-        _ = clinux_rename(path, "\(path).1")
-        guard let new = try? OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND) else { return }
+        files.rotate()
+        guard let new = try? OwnedDescriptor.open(files.path, O_RDWR | O_CREAT | O_APPEND) else { return }
         file = new
         fileBytes = 0
+        isTorn = false
     }
 }
