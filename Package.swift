@@ -75,7 +75,7 @@ let package = Package(
         // What all tests need of their common process.
         .target(name: "TestProcess", path: "Tests/TestProcess", cSettings: strictC),
         .testTarget(name: "TidyTests", dependencies: ["TestProcess"], swiftSettings: strict),
-        .testTarget(name: "LinuxTests", dependencies: ["Linux"], swiftSettings: strict),
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "CLinux"], swiftSettings: strict),
         .testTarget(
             name: "AuroraVMMTests", dependencies: ["AuroraVMM", "AgentClient", "AgentProtocol", "Linux", "CLinux"],
             exclude: ["KVM/Guest"], swiftSettings: strict),

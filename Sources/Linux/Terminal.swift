@@ -5,13 +5,24 @@ public enum Terminal {
     /// Whether a descriptor is a terminal.
     public static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
-    /// Writes a text to standard error; a text nobody can read any more is dropped.
-    public static func writeError(_ text: String) {
-        var rest = Array(text.utf8)[...]
-        while !rest.isEmpty {
-            let written = rest.withUnsafeBytes { clinux_write(STDERR_FILENO, $0.baseAddress, $0.count) }
-            guard written > 0 else { return }
-            rest = rest.dropFirst(written)
-        }
+    /// Writes words of ours to standard error, foreign ones in them made visible; a text nobody can read any more is dropped.
+    public static func writeError(_ text: String) { write(text.visible, to: STDERR_FILENO) }
+
+    /// Shows how far something is, in place of what was shown before; nothing when standard error is no terminal.
+    public static func showProgress(_ text: String) {
+        guard isTerminal(STDERR_FILENO) else { return }
+        write("\r\(text.visibleLine)\(clearLine)", to: STDERR_FILENO)
+    }
+
+    /// Takes away what was shown last.
+    public static func endProgress() {
+        guard isTerminal(STDERR_FILENO) else { return }
+        write("\r\(clearLine)", to: STDERR_FILENO)
+    }
+
+    private static let clearLine = "\u{1B}[K"
+
+    private static func write(_ text: String, to descriptor: Int32) {
+        try? DescriptorIO.writeAll(Array(text.utf8), to: descriptor, what: "message")
     }
 }

@@ -40,14 +40,22 @@ struct Aurora: ParsableCommand {
         var failureCode = ExitCodes.failure
         do {
             if let launched = VMMCommand.launched(CommandLine.arguments) {
+                try CommandContext.data.checkRuntime()
                 return try VMMCommand.run(group: launched.group, restore: launched.restore)
             }
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(Array(OwnProcess.arguments.dropFirst()))
+            // What looks at the host tells of it instead.
+            if !(command is DoctorCommand) { try CommandContext.secure() }
             failureCode = type(of: command) is any EngineCommand.Type ? ExitCodes.engine : ExitCodes.failure
             try command.run()
         } catch let error as GroupError {
             Terminal.writeError("error: \(error)\n")
             exit(withError: ExitCode(failureCode))
+        } catch  where exitCode(for: error) == .validationFailure {
+            // The parser's own spelling is "Error:".
+            let text = fullMessage(for: error)
+            Terminal.writeError((text.hasPrefix("Error: ") ? "error: \(text.dropFirst(7))" : text) + "\n")
+            exit(withError: ExitCode.validationFailure)
         } catch  where isOfArgumentParser(error) {
             exit(withError: error)
         } catch {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Groups
+import Linux
 
 /// `aurora doctor`: what this host offers and lacks.
 struct DoctorCommand: ParsableCommand {
@@ -15,8 +16,8 @@ struct DoctorCommand: ParsableCommand {
             print(try CommandContext.json(findings))
         } else {
             for finding in findings {
-                print("\(finding.verdict.rawValue.padded(5)) \(finding.what): \(finding.found)")
-                if let remedy = finding.remedy { print("      -> \(remedy)") }
+                print("\(finding.verdict.rawValue.padded(5)) \(finding.what): \(finding.found.visibleLine)")
+                if let remedy = finding.remedy { print("      -> \(remedy.visibleLine)") }
             }
         }
         if findings.contains(where: { $0.verdict == .fail }) { throw ExitCode(ExitCodes.failure) }

@@ -35,12 +35,10 @@ enum GroupStarter {
                 remedy: "Resume it with: aurora restore \(wanted.name). Remove it with: aurora rm --force \(wanted.name)")
         }
         let image = try ImageCommand.images.open(try ImageName(wanted.image))
-        let isWatched = Terminal.isTerminal(2)
         _ = try ImageImport(access: access, image: image) { done, total in
-            guard isWatched else { return }
-            Terminal.writeError("\raurora: copying image \(image.name) into the store: \(done * 100 / max(1, total))%\u{1B}[K")
+            Terminal.showProgress("aurora: copying image \(image.name) into the store: \(done * 100 / max(1, total))%")
         }.ensure()
-        if isWatched { Terminal.writeError("\r\u{1B}[K") }
+        Terminal.endProgress()
     }
 
     /// Makes the kernel and the image `base` at their first use, as container engines fetch what they have not.

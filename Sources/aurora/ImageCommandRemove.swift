@@ -33,7 +33,7 @@ struct ImageRemoveCommand: ParsableCommand {
                 try Self.removeStream(name)
                 print(name)
             } catch {
-                Terminal.writeError("Error: \(error)\n")
+                Terminal.writeError("error: \(error)\n")
                 failed = true
             }
         }

@@ -1,6 +1,6 @@
 import ArgumentParser
-import FoundationEssentials
 import Groups
+import Linux
 
 /// How a program in a guest is started: shared by `run` and `exec`.
 struct ProcessOptions: ParsableArguments {
@@ -31,7 +31,7 @@ struct ProcessOptions: ParsableArguments {
 
     /// The variables, those without a value taken from this process, and the terminal's kind.
     var variables: [String] {
-        let own = ProcessInfo.processInfo.environment
+        let own = OwnProcess.environment
         var result = environment.compactMap { entry in
             entry.contains("=") ? entry : own[entry].map { "\(entry)=\($0)" }
         }

@@ -26,7 +26,7 @@ struct PsCommand: ParsableCommand {
         if objects { return try showObjects() }
         let entries = try list()
         if quiet {
-            for entry in entries { print(entry.name) }
+            for entry in entries { print(entry.name.visibleLine) }
         } else if format == .json {
             print(try CommandContext.json(entries))
         } else {

@@ -1,8 +1,10 @@
-/// Columns of text, as wide as their widest cell.
+import Linux
+
+/// Columns of text, as wide as their widest cell; what would steer a terminal is made visible.
 struct Table {
     private let rows: [[String]]
 
-    init(_ head: [String], _ rows: [[String]]) { self.rows = [head] + rows }
+    init(_ head: [String], _ rows: [[String]]) { self.rows = [head] + rows.map { $0.map(\.visibleLine) } }
 
     /// Writes the table to standard output.
     func print(lineEnd: String = "") {
@@ -17,7 +19,7 @@ struct Table {
 
     /// A text on one line, without what would steer a terminal, cut where it gets long.
     static func printable(_ text: String, charactersMax: Int) -> String {
-        let clean = String(text.map { $0.isNewline || $0.unicodeScalars.contains { $0.value < 32 || $0.value == 127 } ? "?" : $0 })
+        let clean = text.visibleLine
         return clean.count <= charactersMax ? clean : clean.prefix(charactersMax - 1) + "…"
     }
 }

@@ -14,20 +14,18 @@ struct StoreCommand: ParsableCommand {
 
     /// Tells on a terminal how far something is.
     static func progress(_ what: String) -> (StoreProgress) -> Void {
-        let isWatched = Terminal.isTerminal(2)
         return { step in
-            guard isWatched else { return }
             let text =
                 switch step {
                 case .streams(let done, let all): "stream \(done) of \(all)"
                 case .segments(let done, let all): "segment \(done) of \(all)"
                 }
-            Terminal.writeError("\raurora: \(what): \(text)\u{1B}[K")
+            Terminal.showProgress("aurora: \(what): \(text)")
         }
     }
 
     /// Removes what `progress` has written.
-    static func endProgress() { if Terminal.isTerminal(2) { Terminal.writeError("\r\u{1B}[K") } }
+    static func endProgress() { Terminal.endProgress() }
 }
 
 /// `aurora store init`.
