@@ -23,7 +23,7 @@ enum Files {
     }
 
     /// Makes a file with these contents, replacing what was there.
-    static func write(_ bytes: some Collection<UInt8>, to path: String, mode: UInt32 = 0o644) throws(ImageError) {
+    static func write(_ bytes: some Collection<UInt8>, to path: String, mode: UInt32 = 0o600) throws(ImageError) {
         do throws(SystemError) {
             let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)
             let number = file.rawValue
@@ -37,12 +37,12 @@ enum Files {
         } catch { throw .system(error) }
     }
 
-    /// Makes a directory and those above it; one that exists is fine.
+    /// Makes a directory and those above it, for its owner alone; one that exists is fine.
     static func makeDirectory(_ path: String) throws(ImageError) {
         var partial = path.hasPrefix("/") ? "" : "."
         for part in path.split(separator: "/") {
             partial += "/\(part)"
-            guard mkdir(partial, 0o755) != 0 else { continue }
+            guard mkdir(partial, 0o700) != 0 else { continue }
             let reason = clinux_errno()
             var status = stat()
             guard stat(partial, &status) == 0, kind(status) == mode_t(S_IFDIR) else {

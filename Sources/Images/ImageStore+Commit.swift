@@ -20,7 +20,7 @@ extension ImageStore {
         let area = try buildArea(name, progress)
         defer { area.abandon() }
         let path = "\(area.result)/root.ext4"
-        let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o644)
+        let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         let number = file.rawValue
         try systemCall("make room for", path) { ftruncate(number, off_t(bytes)) == 0 ? 0 : -Int(clinux_errno()) }
         progress("copying the root disk")

@@ -5,12 +5,14 @@ public enum Socket {
     /// How many connections wait for `accept`.
     static let backlog: Int32 = 128
 
-    /// Listens on a path; whoever is of another user is kept out by the directory's permissions.
+    /// Listens on a path that its owner alone may connect to, whatever its directory lets others do.
     ///
     /// - Throws: `SystemError` with the path.
     public static func listen(unix path: String) throws(SystemError) -> OwnedDescriptor {
         let socket = try make(AF_UNIX)
         let number = socket.rawValue
+        // The permissions of the socket become those of its path.
+        try systemCall("close to others", path) { clinux_fchmod(number, 0o600) }
         _ = clinux_unlink(path)
         try withShortPath(path, "listen on") { clinux_unix_bind(number, $0) }
         try systemCall("listen on", path) { clinux_listen(number, backlog) }

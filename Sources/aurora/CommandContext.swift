@@ -6,7 +6,13 @@ import Linux
 /// What every command needs of its surroundings.
 enum CommandContext {
     /// The directories of this user and environment.
-    static var data: DataDirectory { DataDirectory(environment: ProcessInfo.processInfo.environment) }
+    static var data: DataDirectory { DataDirectory(environment: OwnProcess.environment) }
+    /// Refuses a runtime directory that others can get at, and closes what older versions left open.
+    static func secure() throws(GroupError) {
+        data.tighten()
+        try data.checkRuntime()
+    }
+
     /// The groups in them.
     static var store: GroupStore { GroupStore(data) }
 
@@ -26,6 +32,10 @@ enum CommandContext {
         switch status.state {
         case .running: return directory
         case .paused: throw GroupError(.notRunning, "Group \(name) is paused", remedy: "Let it go on with: aurora resume \(name)")
+        case .unknown:
+            throw GroupError(
+                .host, "Group \(name) does not answer, and what it wrote down of itself cannot be read",
+                remedy: "End its machine with: aurora kill \(name). What is in its history stays, to be restored.")
         default: throw GroupError(.notRunning, "Group \(name) is not running but \(status.state.rawValue)")
         }
     }
@@ -53,7 +63,21 @@ enum CommandContext {
     static func json(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
+        return escaped(String(decoding: try encoder.encode(value), as: UTF8.self))
+    }
+
+    /// JSON in which no text can steer a terminal that it is shown on: the encoder leaves all but C0 as it is.
+    private static func escaped(_ json: String) -> String {
+        func steers(_ scalar: Unicode.Scalar) -> Bool { scalar != "\n" && String(scalar).visibleLine != String(scalar) }
+        guard json.unicodeScalars.contains(where: steers) else { return json }
+        return json.unicodeScalars.map { scalar in
+            steers(scalar) ? String(scalar).utf16.map(escape).joined() : String(scalar)
+        }.joined()
+    }
+
+    private static func escape(_ unit: UInt16) -> String {
+        let digits = String(unit, radix: 16)
+        return "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
     }
 }
 

@@ -27,8 +27,8 @@ enum GroupEnding {
             return try wait(directory, seconds: 5)
         } catch {
             guard try directory.isLive() else { return }
-            // The process that holds the lock wrote this number itself, and still lives. One that is just ending has taken it back.
-            if let process = try? directory.status().processID, process > 1 { _ = clinux_kill(process, SIGKILL) }
+            // The process that holds the lock wrote its number there itself, whatever became of the group's other files.
+            if let process = directory.holder { _ = clinux_kill(process, SIGKILL) }
         }
         try wait(directory, seconds: 5)
     }

@@ -111,11 +111,12 @@ enum HostChecks {
 
     private static func runtimeDirectory() -> Finding {
         let path = CommandContext.data.runtimePath
-        do throws(SystemError) {
-            try DataDirectory.create(path)
+        do throws(GroupError) {
+            try CommandContext.data.makeRuntime(path)
+            try CommandContext.data.checkRuntime()
             return Finding(.ok, "runtime directory", path)
         } catch {
-            return Finding(.fail, "runtime directory", "\(error)", remedy: "Set AURORA_RUNTIME to a directory you can write to.")
+            return Finding(.fail, "runtime directory", error.message, remedy: error.remedy)
         }
     }
 

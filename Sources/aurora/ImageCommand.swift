@@ -15,7 +15,7 @@ struct ImageCommand: ParsableCommand {
         ])
 
     /// The data directory of this process's user and environment.
-    static var dataPath: String { DataDirectory(environment: ProcessInfo.processInfo.environment).path }
+    static var dataPath: String { CommandContext.data.path }
     static var images: ImageStore { ImageStore(dataPath: dataPath) }
     static var kernels: KernelStore { KernelStore(dataPath: dataPath) }
 

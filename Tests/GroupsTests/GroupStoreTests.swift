@@ -80,15 +80,68 @@ import Testing
         #expect(throws: GroupError.self) { try store.find(try GroupName("g")) }
     }
 
-    @Test(arguments: [
-        "", "{", "[]", "{\"version\":1}", "{\"version\":99,\"state\":\"running\",\"warnings\":[],\"hasNetwork\":false,\"ports\":[]}",
-    ])
-    func damagedStatusIsAnError(_ text: String) throws {
-        try makeAbandoned(GroupStatus(state: .exited))
+    private static let damaged = ["", "{", "[]", "{\"version\":1}", String(repeating: " ", count: 1_100_000)]
+
+    @Test(arguments: damaged)
+    func damagedStatusOfADeadGroupIsRepaired(_ text: String) throws {
+        try makeAbandoned(GroupStatus(state: .running))
         let directory = try store.find(try GroupName("g"))
         try Data(text.utf8).write(to: URL(filePath: directory.statusPath))
-        let error = #expect(throws: GroupError.self) { try directory.status() }
-        #expect(error?.kind == .badState)
+        let found = try directory.status()
+        #expect(found.state == .dead)
+        #expect(found.error?.contains("damaged") == true)
+        #expect(!(found.error ?? "").contains("rm --force"))
+        #expect(try Data(contentsOf: URL(filePath: directory.statusPath)).count > 10)
+        #expect(try directory.status() == found)
+    }
+
+    @Test(arguments: damaged)
+    func damagedStatusOfALivingGroupIsUnknown(_ text: String) throws {
+        let created = try store.create(try configuration())
+        created.lock.noteHolder()
+        try Data(text.utf8).write(to: URL(filePath: created.directory.statusPath))
+        let found = try created.directory.status()
+        #expect(found.state == .unknown)
+        #expect(found.isLive)
+        #expect(found.processID == getpid())
+        #expect(created.lock.rawValue >= 0)
+    }
+
+    @Test func statusOfANewerVersionIsAnError() throws {
+        try makeAbandoned(GroupStatus(state: .exited))
+        let directory = try store.find(try GroupName("g"))
+        let text = "{\"version\":99,\"state\":\"running\",\"warnings\":[],\"hasNetwork\":false,\"ports\":[]}"
+        try Data(text.utf8).write(to: URL(filePath: directory.statusPath))
+        #expect(throws: GroupError.self) { try directory.status() }
+    }
+
+    @Test func lockNamesItsHolderWhileItIsHeld() throws {
+        let path = "\(home.path)/lock"
+        let first = try take(path, notes: true)
+        #expect(GroupLock.holder(path) == getpid())
+        close(first)
+        #expect(GroupLock.holder(path) == nil)
+        // The next holder, who has not said who it is, is not taken for the last one.
+        let second = try take(path, notes: false)
+        #expect(try GroupLock.isHeld(path))
+        #expect(GroupLock.holder(path) == nil)
+        close(second)
+    }
+
+    /// A second descriptor of a held lock, which keeps it held.
+    private func take(_ path: String, notes: Bool) throws -> Int32 {
+        guard let lock = try GroupLock.take(path) else { throw CancellationError() }
+        if notes { lock.noteHolder() }
+        return dup(lock.rawValue)
+    }
+
+    @Test func groupThatCannotBeLookedForIsNotMissing() throws {
+        let file = "\(home.path)/data"
+        try FileManager.default.createDirectory(atPath: file, withIntermediateDirectories: true)
+        // A loop of links cannot be passed, whoever asks.
+        try FileManager.default.createSymbolicLink(atPath: "\(file)/groups", withDestinationPath: "groups")
+        let error = #expect(throws: GroupError.self) { try store.find(try GroupName("g")) }
+        #expect(error?.kind == .host)
     }
 
     @Test func generatedNamesAvoidEachOther() throws {

@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import Linux
 internal import NIOHTTP1
 
 extension Gateway {

@@ -1,3 +1,4 @@
+internal import Linux
 internal import Synchronization
 
 /// Where the listener is put once it listens.

@@ -13,17 +13,19 @@ public enum HTTPClient {
             let socket = try Socket.connect(unix: path)
             let number = socket.rawValue
             try systemCall("limit waiting on", path) { clinux_socket_timeouts(number, timeoutMilliseconds) }
-            try DescriptorIO.writeAll(HTTPCodec.encode(request), to: number, what: path)
+            try DescriptorIO.sendAll(HTTPCodec.encode(request), to: number, what: path)
             var bytes: [UInt8] = []
             var chunk = [UInt8](repeating: 0, count: 65536)
             while true {
                 if let response = try HTTPCodec.parseResponse(bytes) { return response }
                 let count = try DescriptorIO.read(number, into: &chunk, what: path)
+                // Who ends while it is asked closes its sockets, as who ended before refuses them.
+                if count == 0, bytes.isEmpty { throw SystemError("read the answer of", path, errno: .connectionReset) }
                 guard count > 0 else { throw HTTPFault(status: 502, description: "The answer ends too early") }
                 bytes += chunk[..<count]
             }
         } catch let error as SystemError {
-            let isGone = [.noEntry, .connectionRefused].contains(error.errno)
+            let isGone = [.noEntry, .connectionRefused, .connectionReset, .brokenPipe].contains(error.errno)
             throw GroupError(isGone ? .notRunning : .host, error.errno == .wouldBlock ? "\(path) did not answer in time" : "\(error)")
         } catch {
             throw GroupError(.host, "Strange answer of \(path): \(error)")

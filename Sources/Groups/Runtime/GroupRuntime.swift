@@ -37,6 +37,7 @@ public final class GroupRuntime: Sendable {
     let readContext: ContextReader
     let events: EventQueue<Event>
     let status: Mutex<GroupStatus>
+    private let statusFile: StatusFile
     let machine = Mutex<(any GroupMachine)?>(nil)
     /// The program's streams, while there are any.
     let live = Mutex<(ApplicationSession, EventLoop)?>(nil)
@@ -73,6 +74,7 @@ public final class GroupRuntime: Sendable {
         self.terminationSignals = terminationSignals
         directory = GroupDirectory(name: name, in: data)
         configuration = try directory.configuration()
+        statusFile = StatusFile(directory)
         var status = GroupStatus(state: .starting)
         status.restoredFrom = origin
         status.restoreCount = (try? directory.status())?.restoreCount
@@ -87,6 +89,7 @@ public final class GroupRuntime: Sendable {
     ///
     /// - Parameter client: a connected socket that is attached from the beginning and is told how the start went.
     public func run(lock: consuming GroupLock, client: SharedDescriptor?) -> Int32 {
+        lock.noteHolder()
         let conclusion: ApplicationSession.Conclusion
         var session: (ApplicationSession, EventLoop)?
         do {
@@ -159,7 +162,7 @@ public final class GroupRuntime: Sendable {
     }
 
     private func makeSession(on loop: EventLoop) throws -> ApplicationSession {
-        try DataDirectory.create(directory.runtimePath)
+        try data.makeRuntime(directory.runtimePath)
         let log = try LogWriter(path: directory.logPath)
         let events = events
         let application = ApplicationSession(
@@ -229,14 +232,14 @@ public final class GroupRuntime: Sendable {
 
     // MARK: - Status
 
+    /// Changes the status; when this returns the file has it.
     func update(_ change: (inout GroupStatus) -> Void) {
         status.withLock { change(&$0) }
         saveStatus()
     }
 
     func saveStatus() {
-        let current = status.withLock { $0 }
-        do throws(GroupError) { try directory.write(current) } catch { EngineLog.write("\(error)") }
+        do throws(GroupError) { try statusFile.save { status.withLock { $0 } } } catch { EngineLog.write("\(error)") }
     }
 
     func warn(_ message: String) {

@@ -64,18 +64,49 @@ public struct DataDirectory: Sendable, Hashable {
     /// The directory of one image: `root.ext4`, `manifest.json`.
     public func imagePath(_ image: String) -> String { "\(path)/images/\(image)" }
 
+    /// Checks the runtime directory, if it is there: who else could write there could put a socket of his own in a group's place.
+    ///
+    /// - Throws: `GroupError` (`.host`) saying what is wrong with it, and what can be done.
+    public func checkRuntime() throws(GroupError) {
+        do throws(PrivateDirectory.Fault) {
+            try PrivateDirectory.check(runtimePath, .mayRead)
+            try PrivateDirectory.check(storeRuntimePath)
+        } catch { throw refusal(error) }
+    }
+
+    /// Makes a directory for sockets or shared memory: the runtime directory itself, or one in it.
+    ///
+    /// - Throws: `GroupError` (`.host`) when it cannot be made, or when others can get at it.
+    public func makeRuntime(_ path: String) throws(GroupError) {
+        do throws(PrivateDirectory.Fault) {
+            try PrivateDirectory.ensure(runtimePath, .mayRead)
+            guard path != runtimePath else { return }
+            try PrivateDirectory.ensure(path)
+        } catch { throw refusal(error) }
+    }
+
+    private func refusal(_ fault: PrivateDirectory.Fault) -> GroupError {
+        let remedy =
+            switch fault {
+            case .system: "Set AURORA_RUNTIME to a directory you can write to."
+            case .noDirectory, .foreign: "Remove it, or set AURORA_RUNTIME to a directory of your own."
+            case .open(let path, _):
+                "Close it with: chmod 700 \(path). If others had been able to write there for long, see what is in it first; "
+                    + "or set AURORA_RUNTIME to another directory."
+            }
+        return GroupError(.host, "The runtime directory cannot be trusted: \(fault)", remedy: remedy)
+    }
+
+    /// What older versions left open to other users below the data directory, and in the runtime directory, is closed.
+    public func tighten() {
+        for name in ["functions", "groups", "images", "kernel", "launch", "logs", "working-sets"] {
+            PrivateDirectory.tighten("\(path)/\(name)")
+        }
+        PrivateDirectory.tighten(storeRuntimePath)
+    }
+
     /// Makes a directory and those above it, for its owner alone.
     ///
     /// - Throws: `SystemError` naming the directory.
-    public static func create(_ path: String) throws(SystemError) {
-        var partial = ""
-        for part in path.split(separator: "/") {
-            partial += "/\(part)"
-            let result = clinux_mkdir(partial, 0o700)
-            guard result < 0, result != -Int(EEXIST) else { continue }
-            // A directory above may be of a read-only file system or not ours to list; only the last one must be there.
-            if partial.utf8.count < path.utf8.count, clinux_access(partial, F_OK) == 0 { continue }
-            throw SystemError("create directory", partial, errno: Errno(rawValue: Int32(truncatingIfNeeded: -result)))
-        }
-    }
+    public static func create(_ path: String) throws(SystemError) { try PrivateDirectory.create(path) }
 }

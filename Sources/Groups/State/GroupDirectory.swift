@@ -27,6 +27,8 @@ public struct GroupDirectory: Sendable, Hashable {
     public var logPath: String { "\(path)/output.log" }
     /// Messages of the VMM process itself.
     public var engineLogPath: String { "\(path)/engine.log" }
+    /// The guest's console is not longer on disk, in bytes.
+    public static let consoleBytesMax = ConsoleFile.bytesMax
     /// The guest's console.
     public var consolePath: String { "\(path)/console.log" }
     /// The stream of the store that holds the group's history.
@@ -48,7 +50,9 @@ public struct GroupDirectory: Sendable, Hashable {
     public func configuration() throws(GroupError) -> GroupConfiguration {
         let configuration: GroupConfiguration
         do throws(GroupError) {
-            configuration = try StateFile.read(GroupConfiguration.self, from: configurationPath)
+            configuration = try StateFile.read(
+                GroupConfiguration.self, from: configurationPath,
+                remedy: "If the group has a history, that is whole: see aurora history \(name) and aurora restore \(name) --as NEW.")
         } catch  where error.kind == .notFound {
             throw GroupError(.notFound, "There is no group named \(name)", remedy: "List the groups with: aurora ps -a")
         }
@@ -64,7 +68,13 @@ public struct GroupDirectory: Sendable, Hashable {
     /// Writes the status; only the holder of the lock may.
     ///
     /// - Throws: `GroupError` when the file cannot be written.
-    public func write(_ status: GroupStatus) throws(GroupError) { try StateFile.write(status, to: statusPath) }
+    public func write(_ status: GroupStatus) throws(GroupError) {
+        // Whether a group that was alive before a power cut is found as it was a moment earlier is all the same: it is dead.
+        try StateFile.write(status, to: statusPath, flushesDirectory: !status.isLive)
+    }
+
+    /// Removes what killed writers of the status left beside it; only the holder of the lock may.
+    func removeLeftovers() { DurableFile.removeLeftovers(of: statusPath) }
 
     /// Whether the group's VMM process lives.
     ///
@@ -73,7 +83,12 @@ public struct GroupDirectory: Sendable, Hashable {
         do throws(SystemError) { return try GroupLock.isHeld(lockPath) } catch { throw GroupError(.host, "\(error)") }
     }
 
+    /// The process that holds the group's lock; nil when none does, or it did not say.
+    public var holder: Int32? { GroupLock.holder(lockPath) }
+
     /// The status as it is now: a group whose VMM was killed is found out, its sockets removed and the fact written down.
+    ///
+    /// A file that is damaged says nothing about the group itself: who runs is asked, and who does not run is dead.
     ///
     /// - Throws: `GroupError` when the files cannot be read.
     public func status() throws(GroupError) -> GroupStatus {
@@ -81,21 +96,34 @@ public struct GroupDirectory: Sendable, Hashable {
         let live = try isLive()
         var status: GroupStatus
         do throws(GroupError) {
-            status = try StateFile.read(GroupStatus.self, from: statusPath)
+            status = try StateFile.read(GroupStatus.self, from: statusPath, remedy: "See: aurora ps -a")
         } catch  where error.kind == .notFound {
             status = GroupStatus(state: .created)
+        } catch  where error.kind == .badState {
+            return live
+                ? askedStatus(instead: error) : bury(GroupStatus(state: .unknown), because: "The VMM process is gone, and \(error.message)")
         }
         guard status.version == GroupStatus.currentVersion else {
             throw GroupError(.badState, "\(statusPath) has version \(status.version), this program knows \(GroupStatus.currentVersion)")
         }
         if live || !status.isLive { return status }
-        return bury(status)
+        let process = status.processID.map { " \($0)" } ?? ""
+        return bury(status, because: "The VMM process\(process) ended without saying why (killed, or the host restarted)")
     }
 
-    private func bury(_ last: GroupStatus) -> GroupStatus {
+    /// What the group's process says of itself, whose file cannot be read.
+    private func askedStatus(instead damage: GroupError) -> GroupStatus {
+        if let status = try? ControlClient(self).status().status { return status }
+        var status = GroupStatus(state: .unknown)
+        status.processID = holder
+        status.error = damage.message
+        return status
+    }
+
+    private func bury(_ last: GroupStatus, because reason: String) -> GroupStatus {
         var status = last
         status.state = .dead
-        status.error = "The VMM process\(last.processID.map { " \($0)" } ?? "") ended without saying why (killed, or the host restarted)"
+        status.error = reason
         status.processID = nil
         status.endedAt = Timestamp.now()
         // Who cannot take the lock or write (another user, a full disk) still reports the truth, only does not record it.

@@ -12,6 +12,23 @@ public struct GroupLock: ~Copyable, Sendable {
     /// Adopts a locked descriptor that another process passed.
     public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
+    /// Writes down who holds the lock: this process, so that it can be ended whatever else of the group is damaged.
+    public borrowing func noteHolder() {
+        let text = Array("\(getpid())\n".utf8)
+        _ = clinux_ftruncate(descriptor.rawValue, 0)
+        _ = clinux_pwrite(descriptor.rawValue, text, text.count, 0)
+    }
+
+    /// The process that holds the lock of a file, as it wrote down itself; nil when none does, or none is named.
+    public static func holder(_ path: String) -> Int32? {
+        guard (try? isHeld(path)) == true, let bytes = try? DurableFile.read(path, bytesMax: holderBytesMax) else { return nil }
+        let process = Int32(String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self))
+        return process.flatMap { $0 > 1 ? $0 : nil }
+    }
+
+    /// A process number and a line's end are shorter.
+    private static let holderBytesMax = 32
+
     /// Lets go of the lock now rather than at the end of the owner's scope.
     public consuming func release() {}
 
@@ -24,6 +41,8 @@ public struct GroupLock: ~Copyable, Sendable {
         let result = clinux_lock_take(number)
         if result == -Int(EAGAIN) || result == -Int(EACCES) { return nil }
         try systemCall("lock", path) { Int(result) }
+        // Whoever held it before is named there.
+        _ = clinux_ftruncate(number, 0)
         return GroupLock(adopting: descriptor)
     }
 

@@ -16,6 +16,8 @@ public struct GroupStatus: Codable, Sendable, Hashable {
         case failed
         /// The VMM process was killed before it could say how the group ended.
         case dead
+        /// The VMM process lives, but its status cannot be read and it does not answer.
+        case unknown
     }
 
     /// The version of the file that this source writes and reads.
@@ -66,7 +68,7 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     /// Whether a VMM process should be there.
     public var isLive: Bool {
         switch state {
-        case .created, .starting, .running, .paused: true
+        case .created, .starting, .running, .paused, .unknown: true
         case .exited, .failed, .dead: false
         }
     }

@@ -25,10 +25,14 @@ public struct GroupStore: Sendable {
     /// - Throws: `GroupError` (`.notFound`).
     public func find(_ name: GroupName) throws(GroupError) -> GroupDirectory {
         let directory = GroupDirectory(name: name, in: data)
-        guard clinux_access(directory.configurationPath, F_OK) == 0 else {
-            throw GroupError(.notFound, "There is no group named \(name)", remedy: "List the groups with: aurora ps -a")
+        let result = clinux_access(directory.configurationPath, F_OK)
+        if result == 0 { return directory }
+        guard result == -Int(ENOENT) || result == -Int(ENOTDIR) else {
+            let error = SystemError(
+                "look for group \(name) in", data.groupsPath, errno: Errno(rawValue: Int32(truncatingIfNeeded: -result)))
+            throw GroupError(.host, "\(error)", remedy: "Use the user whose groups these are, or set AURORA_HOME.")
         }
-        return directory
+        throw GroupError(.notFound, "There is no group named \(name)", remedy: "List the groups with: aurora ps -a")
     }
 
     /// All groups, by name.
@@ -50,13 +54,16 @@ public struct GroupStore: Sendable {
         let directory = GroupDirectory(name: configuration.name, in: data)
         let staging = "\(data.groupsPath)/.new-\(configuration.name)-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         do {
-            try DataDirectory.create(staging)
+            try PrivateDirectory.create(staging)
             guard let lock = try GroupLock.take("\(staging)/lock") else {
                 throw GroupError(.host, "Cannot lock \(staging)/lock, which was just made")
             }
-            try StateFile.write(configuration, to: "\(staging)/config.json")
-            try StateFile.write(GroupStatus(state: .created), to: "\(staging)/status.json")
+            // What is persisted must be found under its name after a power cut; anything else is over then.
+            let isToLast = configuration.persistence != nil
+            try StateFile.write(configuration, to: "\(staging)/config.json", flushesDirectory: false)
+            try StateFile.write(GroupStatus(state: .created), to: "\(staging)/status.json", flushesDirectory: isToLast)
             try place(staging, at: directory)
+            if isToLast { try DurableFile.syncDirectory(data.groupsPath) }
             return Created(directory: directory, lock: lock)
         } catch {
             try? FileTree.remove(staging)

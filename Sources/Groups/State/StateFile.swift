@@ -2,21 +2,19 @@ internal import CLinux
 internal import FoundationEssentials
 internal import Linux
 
-/// Small JSON files that are always whole: a reader finds the old content or the new, whatever happens to the writer.
+/// Small JSON files that are always whole: a reader finds the old content or the new, whatever happens to the writers.
 enum StateFile {
     /// Files of state are small; what is larger is not ours.
     static let bytesMax = 1 << 20
 
-    /// Replaces a file's content: written aside, made durable, renamed over.
-    static func write(_ value: some Encodable, to path: String) throws(GroupError) {
+    /// Replaces a file's content, at once for whoever reads it.
+    ///
+    /// - Parameter flushesDirectory: whether the new content is to be found after a power cut; else the old one may be.
+    static func write(_ value: some Encodable, to path: String, flushesDirectory: Bool = true) throws(GroupError) {
         do {
             let bytes = try encode(value)
-            let temporary = "\(path).new"
-            let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-            let number = file.rawValue
-            try DescriptorIO.writeAll(bytes, to: number, what: temporary)
-            try systemCall("write", temporary) { clinux_fdatasync(number) }
-            try systemCall("rename", temporary) { clinux_rename(temporary, path) }
+            guard bytes.count <= bytesMax else { throw SystemError("write", path, errno: Errno(rawValue: EFBIG)) }
+            try DurableFile.replace(path, with: bytes, flushesDirectory: flushesDirectory)
         } catch {
             throw GroupError(.host, "Cannot write \(path): \(error)", remedy: "Check free space and permissions of its directory.")
         }
@@ -30,35 +28,30 @@ enum StateFile {
     }
 
     /// Reads a file that `write` made.
-    static func read<Value: Decodable>(_ type: Value.Type, from path: String) throws(GroupError) -> Value {
+    ///
+    /// - Parameter remedy: what can be done about one that is damaged.
+    static func read<Value: Decodable>(_ type: Value.Type, from path: String, remedy: String) throws(GroupError) -> Value {
         let bytes = try contents(of: path)
         do {
             return try JSONDecoder().decode(type, from: Data(bytes))
         } catch {
-            throw GroupError(
-                .badState, "\(path) is damaged: \(summary(of: error))", remedy: "Remove the group with: aurora rm --force NAME")
+            throw GroupError(.badState, "\(path) is damaged: \(summary(of: error))", remedy: remedy)
         }
     }
 
     /// All bytes of a small file.
     static func contents(of path: String) throws(GroupError) -> [UInt8] {
-        do {
-            let file = try OwnedDescriptor.open(path, O_RDONLY)
-            let number = file.rawValue
-            var bytes: [UInt8] = []
-            var chunk = [UInt8](repeating: 0, count: 16384)
-            while true {
-                let count = try DescriptorIO.read(number, into: &chunk, what: path)
-                if count == 0 { return bytes }
-                bytes += chunk[..<count]
-                guard bytes.count <= bytesMax else { throw GroupError(.badState, "\(path) is larger than \(bytesMax) bytes") }
-            }
-        } catch let error as SystemError {
-            throw GroupError(error.errno == .noEntry ? .notFound : .host, "\(error)")
-        } catch let error as GroupError {
-            throw error
+        do throws(SystemError) {
+            guard let bytes = try DurableFile.read(path, bytesMax: bytesMax) else { throw SystemError("open", path, errno: .noEntry) }
+            return bytes
         } catch {
-            throw GroupError(.host, "Cannot read \(path): \(error)")
+            let kind: GroupError.Kind =
+                switch error.errno.rawValue {
+                case ENOENT: .notFound
+                case EFBIG: .badState
+                default: .host
+                }
+            throw GroupError(kind, kind == .badState ? "\(path) is damaged: it has more than \(bytesMax) bytes" : "\(error)")
         }
     }
 

@@ -26,7 +26,7 @@ struct Streams: ~Copyable {
     /// - Throws: `Failure` when the guest has no room for descriptors or terminals.
     static func make(_ request: StartRequest, owner: Identity) throws(Failure) -> Streams {
         if let size = request.terminal { return try terminal(size, owner: owner) }
-        return try pipes(wantsInput: request.wantsInput)
+        return try pipes(wantsInput: request.wantsInput, owner: owner)
     }
 
     /// Makes one pipe for both standard output and standard error, so that what is written to them keeps its order.
@@ -34,8 +34,8 @@ struct Streams: ~Copyable {
     /// `reading` becomes the agent's end, which is the caller's.
     ///
     /// - Throws: `Failure` when the guest has no room for descriptors.
-    static func joined(_ reading: inout Int32) throws(Failure) -> Streams {
-        let pipe = try Pipe()
+    static func joined(_ reading: inout Int32, owner: Identity = .root) throws(Failure) -> Streams {
+        let pipe = try Pipe(owner: owner)
         pipe.enlarge(outputPipeBytes)
         var out = Descriptor(pipe.releaseWriting())
         var err = Descriptor(try checked(sys_raise_descriptor(out.number, 3), "duplicate"))
@@ -44,16 +44,16 @@ struct Streams: ~Copyable {
         return Streams(null, out.release(), err.release(), input: nil, outputs: [])
     }
 
-    private static func pipes(wantsInput: Bool) throws(Failure) -> Streams {
-        let out = try Pipe()
+    private static func pipes(wantsInput: Bool, owner: Identity) throws(Failure) -> Streams {
+        let out = try Pipe(owner: owner)
         out.enlarge(outputPipeBytes)
-        let err = try Pipe()
+        let err = try Pipe(owner: owner)
         let standard = [ChildStream(out.releaseReading(), .stdout), ChildStream(err.releaseReading(), .stderr)]
         guard wantsInput else {
             let null = try checked(sys_open("/dev/null", O_RDONLY, 0), "/dev/null")
             return Streams(null, out.releaseWriting(), err.releaseWriting(), input: nil, outputs: standard)
         }
-        let input = try Pipe()
+        let input = try Pipe(owner: owner)
         let stream = ChildStream(input.releaseWriting(), nil)
         _ = sys_set_nonblocking(stream.descriptor)
         return Streams(input.releaseReading(blocking: true), out.releaseWriting(), err.releaseWriting(), input: stream, outputs: standard)
@@ -96,12 +96,15 @@ private final class Pipe {
     private var reading: Descriptor
     private var writing: Descriptor
 
-    init() throws(Failure) {
+    /// Makes a pipe that belongs to the program's user, who may then open it anew as `/dev/stdout`.
+    init(owner: Identity) throws(Failure) {
         var ends: (Int32, Int32) = (-1, -1)
         let result = withUnsafeMutableBytes(of: &ends) { sys_pipe($0.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: Int32.self)) }
         reading = Descriptor(ends.0)
         writing = Descriptor(ends.1)
         _ = try Streams.checked(result, "pipe")
+        // Both ends are one file.
+        if owner != .root { _ = sys_fchown(reading.number, owner.user, owner.group) }
     }
 
     /// Asks for a larger buffer; the kernel may refuse, and the pipe works all the same.

@@ -68,7 +68,7 @@ struct StoreAccess: Sendable {
     static func openIfPresent(_ path: String, readOnly: Bool = false) throws -> StoreAccess? {
         guard clinux_access(path, F_OK) == 0 else { return nil }
         let runtime = CommandContext.data.storeRuntimePath
-        try DataDirectory.create(runtime)
+        try CommandContext.data.makeRuntime(runtime)
         let disk = try FileDisk.open(path, readOnly: readOnly)
         return StoreAccess(path: path, store: try Store.open(disk, memory: .directory(runtime)), disk: disk)
     }

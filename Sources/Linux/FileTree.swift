@@ -1,13 +1,14 @@
 internal import CLinux
-internal import Linux
 
 /// Directories with all that is in them.
-enum FileTree {
-    /// The most levels below a directory of a group; there are no more than two.
+public enum FileTree {
+    /// The most levels below a directory that is removed; those of a group are no more than two.
     static let depthMax = 8
 
     /// The names in a directory; empty when it does not exist.
-    static func names(in path: String) throws(SystemError) -> [String] {
+    ///
+    /// - Throws: `SystemError` with the path.
+    public static func names(in path: String) throws(SystemError) -> [String] {
         guard let directory = opendir(path) else {
             let number = clinux_errno()
             if number == ENOENT { return [] }
@@ -23,7 +24,11 @@ enum FileTree {
     }
 
     /// Removes a directory and what it holds; symbolic links are removed, never followed.
-    static func remove(_ path: String, depth: Int = 0) throws(SystemError) {
+    ///
+    /// - Throws: `SystemError` naming what cannot be removed.
+    public static func remove(_ path: String) throws(SystemError) { try remove(path, depth: 0) }
+
+    private static func remove(_ path: String, depth: Int) throws(SystemError) {
         guard depth < depthMax else { throw SystemError("remove", path, errno: Errno(rawValue: ELOOP)) }
         for name in try names(in: path) {
             let entry = "\(path)/\(name)"

@@ -1,0 +1,75 @@
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Groups
+
+@Suite struct StatusFileTests {
+    let home: TemporaryDirectory
+    let directory: GroupDirectory
+
+    init() throws {
+        home = try TemporaryDirectory()
+        directory = GroupDirectory(name: try GroupName("g"), in: home.data)
+        try DataDirectory.create(directory.path)
+    }
+
+    /// Many writers and a reader: no read is empty or torn, what is read only gets newer, and what was saved is there.
+    @Test func manyWritersLeaveAWholeFileAtAnyTime() throws {
+        let file = StatusFile(directory)
+        let status = Mutex(GroupStatus(state: .running))
+        let (writers, rounds) = (8, 150)
+        try file.save { status.withLock { $0 } }
+        let running = Atomic<Int>(writers)
+        let directory = directory
+        let failures = Atomic<Int>(0)
+        let stale = Atomic<Int>(0)
+        DispatchQueue.concurrentPerform(iterations: writers + 1) { index in
+            if index == writers {
+                var last: Int32 = 0
+                while running.load(ordering: .acquiring) > 0 {
+                    guard let read = try? StateFile.read(GroupStatus.self, from: directory.statusPath, remedy: "") else {
+                        failures.add(1, ordering: .relaxed)
+                        continue
+                    }
+                    if (read.exitCode ?? 0) < last { stale.add(1, ordering: .relaxed) }
+                    last = read.exitCode ?? 0
+                }
+                return
+            }
+            for _ in 0..<rounds {
+                let mine = status.withLock { status in
+                    status.exitCode = (status.exitCode ?? 0) + 1
+                    return status.exitCode ?? 0
+                }
+                do {
+                    try file.save { status.withLock { $0 } }
+                    let saved = try StateFile.read(GroupStatus.self, from: directory.statusPath, remedy: "")
+                    if (saved.exitCode ?? 0) < mine { stale.add(1, ordering: .relaxed) }
+                } catch { failures.add(1, ordering: .relaxed) }
+            }
+            running.subtract(1, ordering: .releasing)
+        }
+        #expect(failures.load(ordering: .relaxed) == 0)
+        #expect(stale.load(ordering: .relaxed) == 0)
+        #expect(try StateFile.read(GroupStatus.self, from: directory.statusPath, remedy: "").exitCode == Int32(writers * rounds))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["status.json"])
+    }
+
+    @Test func leftoversOfKilledWritersGo() throws {
+        try Data("{".utf8).write(to: URL(filePath: "\(directory.statusPath).4711-3.new"))
+        try Data("{".utf8).write(to: URL(filePath: "\(directory.statusPath).new"))
+        try Data("kept".utf8).write(to: URL(filePath: "\(directory.path)/config.json"))
+        let file = StatusFile(directory)
+        try file.save { GroupStatus(state: .exited) }
+        #expect(Set(try FileManager.default.contentsOfDirectory(atPath: directory.path)) == ["config.json", "status.json"])
+    }
+
+    @Test func whatReadWouldRefuseIsNotWritten() throws {
+        var status = GroupStatus(state: .exited)
+        try directory.write(status)
+        status.error = String(repeating: "x", count: StateFile.bytesMax)
+        #expect(throws: GroupError.self) { try directory.write(status) }
+        #expect(try directory.status().error == nil)
+    }
+}
