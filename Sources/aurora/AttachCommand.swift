@@ -9,10 +9,11 @@ struct AttachCommand: EngineCommand {
         discussion: "With --backend the group is checkpointed to it from now on, whether it was started by persist or by run; "
             + "--period says how often.")
 
-    @Option(name: .customLong("backend"), parsing: .singleValue, help: "Send checkpoints there: store or memory. May be repeated.")
+    @Option(
+        name: .customLong("backend"), parsing: .unconditionalSingleValue, help: "Send checkpoints there: store or memory. May be repeated.")
     var backends: [String] = []
 
-    @Option(help: "Time between checkpoints (10ms, 1s), their rate (100/s), or off; as it is when absent.")
+    @Option(parsing: .unconditional, help: "Time between checkpoints (10ms, 1s), their rate (100/s), or off; as it is when absent.")
     var period: String?
 
     @Argument(help: "The group's name.") var name: String
@@ -35,7 +36,9 @@ struct AttachCommand: EngineCommand {
             throw GroupError(.notRunning, "Cannot attach to group \(name): \(error)")
         }
         let takesInput = configuration.wantsInput || configuration.terminal
-        let outcome = try StdioClient(socket, StdioClient.Options(forwardsInput: takesInput, terminal: configuration.terminal)).run()
+        let outcome = try StdioClient(
+            socket, StdioClient.Options(forwardsInput: takesInput, terminal: configuration.terminal, redraws: true)
+        ).run()
         try outcome.finish(lost: "The connection to group \(name) was lost; see: aurora ps -a")
     }
 

@@ -60,9 +60,12 @@ enum CommandContext {
     }
 
     /// Standard JSON of Aurora's commands.
-    static func json(_ value: some Encodable) throws -> String {
+    ///
+    /// - Parameter isOneLine: one of many that are read line by line, rather than by people.
+    static func json(_ value: some Encodable, isOneLine: Bool = false) throws -> String {
         let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.outputFormatting =
+            isOneLine ? [.sortedKeys, .withoutEscapingSlashes] : [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         return escaped(String(decoding: try encoder.encode(value), as: UTF8.self))
     }
 

@@ -7,7 +7,7 @@ struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor", abstract: "Check what this host offers and lacks, with the remedy for each.")
 
-    @Option(help: "How to write the findings: table or json.")
+    @Option(parsing: .unconditional, help: "How to write the findings: table or json.")
     var format = ListFormat.table
 
     func run() throws {

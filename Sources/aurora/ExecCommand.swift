@@ -22,11 +22,12 @@ struct ExecCommand: EngineCommand {
 
     func run() throws {
         let directory = try CommandContext.runningGroup(name)
-        let socket = try GroupAgent.openSession(directory)
         let request = StartRequest(
-            arguments: command.map { Text($0) }, environment: process.variables.map { Text($0) }, directory: Text(process.directory),
-            user: Text(process.user), terminal: process.terminal ? WindowSize(rows: 24, columns: 80) : nil,
-            wantsInput: process.forwardsInput)
+            arguments: command.map(Text.init(argument:)), environment: process.variables.map(Text.init(argument:)),
+            directory: Text(argument: process.directory), user: Text(argument: process.user),
+            terminal: process.terminal ? TerminalMode.size(of: 0) ?? TerminalMode.sizeDefault : nil, wantsInput: process.forwardsInput)
+        try GroupAgent.requireFitting(request)
+        let socket = try GroupAgent.openSession(directory)
         let options = StdioClient.Options(
             forwardsInput: process.forwardsInput, terminal: process.terminal, initialWindow: AgentLimits.stdinWindowBytes)
         let client = StdioClient(socket, options)

@@ -12,24 +12,26 @@ struct GroupOptions: ParsableArguments {
         found, 126 when it cannot be executed, 125 when Aurora failed.
         """
 
-    @Option(help: "The image whose root file system the program sees; the group's writes stay its own.")
+    @Option(parsing: .unconditional, help: "The image whose root file system the program sees; the group's writes stay its own.")
     var image = "base"
 
-    @Option(help: "What to do when the image base or the kernel is not there: missing (make it) or never.")
+    @Option(parsing: .unconditional, help: "What to do when the image base or the kernel is not there: missing (make it) or never.")
     var pull = PullRule.missing
 
-    @Option(help: "The group's name; made up when absent.")
+    @Option(parsing: .unconditional, help: "The group's name; made up when absent.")
     var name: String?
 
-    @Option(name: [.customShort("m", allowingJoined: true), .long], help: "Memory, for example 256M or 8G.")
+    @Option(name: [.customShort("m", allowingJoined: true), .long], parsing: .unconditional, help: "Memory, for example 256M or 8G.")
     var memory = MemorySize.format(MemorySize.groupBytesDefault)
 
     @Option(
-        name: [.customShort("p"), .customLong("publish")], parsing: .singleValue,
+        name: [.customShort("p"), .customLong("publish")], parsing: .unconditionalSingleValue,
         help: "Publish a TCP port: HOST:GUEST or ADDRESS:HOST:GUEST; on \(PortMapping.defaultHostAddress) unless an address is given.")
     var ports: [String] = []
 
-    @Option(name: [.customShort("v"), .customLong("volume")], parsing: .singleValue, help: "Mount an ext4 disk file: FILE[:PATH[:ro]].")
+    @Option(
+        name: [.customShort("v"), .customLong("volume")], parsing: .unconditionalSingleValue,
+        help: "Mount an ext4 disk file: FILE[:PATH[:ro]].")
     var volumes: [String] = []
 
     @Flag(name: .shortAndLong, help: "Leave the program running and print the group's name.")
@@ -38,12 +40,17 @@ struct GroupOptions: ParsableArguments {
     @Flag(name: .customLong("rm"), help: "Remove the group when the program ends.")
     var remove = false
 
-    @Option(help: "Seconds the guest may take to start.")
+    @Option(parsing: .unconditional, help: "Seconds the guest may take to start.")
     var startTimeout = GroupConfiguration.startTimeoutSecondsDefault
+
+    @Option(
+        parsing: .unconditional, help: "The signal with which aurora stop asks the program to end; the image's, else TERM.",
+        transform: SignalName.option)
+    var stopSignal: SignalName?
 
     @OptionGroup var process: ProcessOptions
 
-    @Option(help: "The store: a file or a block device; $AURORA_STORE or the data directory's own when absent.")
+    @Option(parsing: .unconditional, help: "The store: a file or a block device; $AURORA_STORE or the data directory's own when absent.")
     var store: String?
 
     @Argument(parsing: .postTerminator, help: "The program and its arguments; what the image says when absent.")
@@ -67,7 +74,8 @@ struct GroupOptions: ParsableArguments {
         wanted.environment = process.variables
         wanted.directory = process.directory
         wanted.user = process.user
-        if let defaults = imageDefaults { wanted.complete(with: defaults) }
+        wanted.stopSignal = stopSignal?.number
+        if let defaults = imageDefaults { try wanted.complete(with: defaults) }
         wanted.terminal = process.terminal
         wanted.wantsInput = process.interactive
         wanted.ports = try ports.map { try PortMapping(parsing: $0) }
@@ -80,6 +88,7 @@ struct GroupOptions: ParsableArguments {
         guard wanted.volumes.count <= VolumeMapping.countMax else {
             throw GroupError(.invalidValue, "\(wanted.volumes.count) volumes are more than the \(VolumeMapping.countMax) a group can have")
         }
+        try wanted.requireFitting()
         return wanted
     }
 }
@@ -92,7 +101,19 @@ enum PullRule: String, ExpressibleByArgument, CaseIterable {
 
 extension GroupConfiguration {
     /// Takes over from the image what was not said.
-    mutating func complete(with defaults: ProcessDefaults) {
+    ///
+    /// - Throws: `GroupError` (`.invalidValue`) for a signal that there is not.
+    mutating func complete(with defaults: ProcessDefaults) throws(GroupError) {
+        if stopSignal == nil, !defaults.stopSignal.isEmpty {
+            do throws(GroupError) {
+                stopSignal = try SignalName(parsing: defaults.stopSignal).number
+            } catch {
+                throw GroupError(
+                    .invalidValue,
+                    "Image \(image) wants to be stopped by a signal that there is not: \"\(defaults.stopSignal.prefix(40))\"",
+                    remedy: "Name another with --stop-signal.")
+            }
+        }
         if command.isEmpty { command = defaults.arguments }
         let said = Set(environment.map { $0.prefix { $0 != "=" } })
         environment = defaults.environment.filter { !said.contains($0.prefix { $0 != "=" }) } + environment

@@ -1,4 +1,5 @@
 import AgentProtocol
+import AuroraVMM
 import FoundationEssentials
 import Groups
 import Images
@@ -10,11 +11,13 @@ enum GroupStarter {
     static func start(_ wanted: GroupConfiguration, _ options: GroupOptions) throws {
         if options.pull == .missing { try makeMissing(wanted) }
         try checkFiles(wanted)
+        _ = try KVMSystem()
         if wanted.persistence?.backends.contains(.store) ?? false { try prepareStore(wanted, isNamed: options.name != nil) }
         let groups = CommandContext.store
         let created = options.name == nil ? try groups.createWithGeneratedName(wanted) : try groups.create(wanted)
         let directory = created.directory
-        let socket = try VMMLauncher.start(directory, lock: created.takeLock())
+        let size = wanted.terminal ? TerminalMode.size(of: 0) : nil
+        let socket = try VMMLauncher.start(directory, lock: created.takeLock(), terminalSize: size)
         let outcome = try StdioClient(
             socket,
             StdioClient.Options(
@@ -23,6 +26,7 @@ enum GroupStarter {
         ).run()
         if options.detach, case .detached = outcome { return print(directory.name) }
         if case .failed = outcome { forgetIfNothingRan(directory) }
+        if case .lost = outcome, wanted.removeWhenEnded { removeDead(directory, wanted) }
         try outcome.finish(lost: "The VMM process of group \(directory.name) was killed, or failed; see \(directory.engineLogPath)")
     }
 
@@ -45,12 +49,15 @@ enum GroupStarter {
     private static func makeMissing(_ wanted: GroupConfiguration) throws {
         do throws(ImageError) { _ = try ImageCommand.kernels.current() } catch {
             guard case .noKernel = error else { throw error }
+            // Making it takes minutes: what no kernel helps against is told first.
+            _ = try KVMSystem()
             Terminal.writeError("aurora: there is no kernel yet: making it (once)\n")
             _ = try ImageCommand.kernels.ensure(progress: ImageCommand.progress)
         }
         guard wanted.image == ImageName.base.description else { return }
         do throws(ImageError) { _ = try ImageCommand.images.open(.base) } catch {
             guard case .notFound = error else { throw error }
+            _ = try KVMSystem()
             Terminal.writeError("aurora: there is no image \(wanted.image) yet: making it (once, a minute or two)\n")
             _ = try ImageCommand.images.ensureBase(progress: ImageCommand.progress)
         }
@@ -66,6 +73,21 @@ enum GroupStarter {
                 remedy: "Make one with: truncate -s 1G FILE && mkfs.ext4 FILE")
         }
     }
+
+    /// A group that was to go with its program goes although its process died, and could not see to it; what that left says why.
+    private static func removeDead(_ directory: GroupDirectory, _ wanted: GroupConfiguration) {
+        guard (try? directory.isLive()) == false else { return }
+        let said = (try? DurableFile.read(directory.engineLogPath, bytesMax: engineLogBytesMax)).flatMap { $0 } ?? []
+        for line in String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).suffix(3) {
+            Terminal.writeError("engine: \(line)\n")
+        }
+        try? CommandContext.store.remove(directory.name)
+        let stream = GroupDirectory.streamName(directory.name)
+        try? StoreAccess.openIfPresent(CommandContext.data.storePath(of: wanted))?.removeStream(stream)
+    }
+
+    /// What is longer is not of a group that has just begun.
+    private static let engineLogBytesMax = 1 << 20
 
     static func tellWarnings(_ directory: GroupDirectory) {
         for warning in (try? directory.status())?.warnings ?? [] { Terminal.writeError("warning: \(warning)\n") }

@@ -5,8 +5,8 @@ import Groups
 struct KillCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "kill", abstract: "Send a signal to the programs of groups.")
 
-    @Option(name: .shortAndLong, help: "The signal's name or number.")
-    var signal: SignalName = .kill
+    @Option(name: .shortAndLong, parsing: .unconditional, help: "The signal's name or number.", transform: SignalName.option)
+    var signal = SignalName.kill
 
     @Argument(help: "Names of groups.") var names: [String]
 

@@ -11,13 +11,14 @@ struct ProcessOptions: ParsableArguments {
     var terminal = false
 
     @Option(
-        name: [.customShort("e"), .customLong("env")], parsing: .singleValue, help: "Set a variable: NAME=VALUE, or NAME to pass it on.")
+        name: [.customShort("e"), .customLong("env")], parsing: .unconditionalSingleValue,
+        help: "Set a variable: NAME=VALUE, or NAME to pass it on.")
     var environment: [String] = []
 
-    @Option(name: [.customShort("w"), .customLong("workdir")], help: "The working directory in the guest.")
+    @Option(name: [.customShort("w"), .customLong("workdir")], parsing: .unconditional, help: "The working directory in the guest.")
     var directory = ""
 
-    @Option(name: .shortAndLong, help: "The user, as USER or USER:GROUP.")
+    @Option(name: .shortAndLong, parsing: .unconditional, help: "The user, as USER or USER:GROUP.")
     var user = ""
 
     func validate() throws {

@@ -17,7 +17,7 @@ struct PsCommand: ParsableCommand {
     @Flag(help: "Show processes, descriptors and the other objects inside the groups.")
     var objects = false
 
-    @Option(help: "How to write the list: table or json.")
+    @Option(parsing: .unconditional, help: "How to write the list: table or json.")
     var format = ListFormat.table
 
     @Argument(help: "Show these groups only, in whatever state.") var names: [String] = []

@@ -4,9 +4,10 @@ import Groups
 /// `aurora stop`: asks programs to end, and makes them.
 struct StopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "stop", abstract: "Stop groups: SIGTERM to the program, SIGKILL after some seconds.")
+        commandName: "stop", abstract: "Stop groups: SIGTERM to the program, SIGKILL after some seconds.",
+        discussion: "An image, or --stop-signal of aurora run and persist, may name another signal than SIGTERM.")
 
-    @Option(name: [.customShort("t", allowingJoined: true), .customLong("time")], help: "Seconds before SIGKILL.")
+    @Option(name: [.customShort("t", allowingJoined: true), .customLong("time")], parsing: .unconditional, help: "Seconds before SIGKILL.")
     var seconds = 10
 
     @Argument(help: "Names of groups.") var names: [String]

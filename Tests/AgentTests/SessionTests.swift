@@ -67,6 +67,16 @@ import Testing
         #expect(failure.code == .badDirectory)
     }
 
+    /// `/dev/stdout` is `/proc/self/fd/1`: who opens it anew needs the rights of the pipe.
+    @Test(arguments: ["", "daemon"]) func standardStreamsCanBeOpenedAnew(_ user: String) throws {
+        let agent = try AgentFixture()
+        let script = "cat /proc/self/fd/0 >/proc/self/fd/1; echo err >/proc/self/fd/2"
+        let (status, output, error) = try agent.run(["sh", "-c", script], user: user, input: "in\n")
+        #expect(status == ExitStatus(.code, 0), "\(error)")
+        #expect(output == "in\n")
+        #expect(error == "err\n")
+    }
+
     @Test func givesProgramsACleanStart() throws {
         let agent = try AgentFixture()
         let script = """

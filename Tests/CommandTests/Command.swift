@@ -56,10 +56,14 @@ final class Command: Sendable {
 
     /// Starts the command with pipes.
     ///
-    /// - Parameter launcher: a program and its first arguments, which runs the command that follows them; empty: none.
-    func start(_ arguments: [String], launcher: [String] = []) throws -> (process: Process, input: Pipe, output: Pipe, error: Pipe) {
+    /// - Parameters:
+    ///   - launcher: a program and its first arguments, which runs the command that follows them; empty: none.
+    ///   - program: what is run in place of the command, in its surroundings.
+    func start(
+        _ arguments: [String], launcher: [String] = [], program: String = Command.path
+    ) throws -> (process: Process, input: Pipe, output: Pipe, error: Pipe) {
         let process = Process()
-        let words = launcher + [Command.path] + arguments
+        let words = launcher + [program] + arguments
         process.executableURL = URL(filePath: words[0])
         process.arguments = Array(words[1...])
         var environment = ProcessInfo.processInfo.environment
@@ -76,8 +80,10 @@ final class Command: Sendable {
 
     /// Runs the command to its end.
     @discardableResult
-    func run(_ arguments: [String], launcher: [String] = [], input: String = "") throws -> CommandResult {
-        let (process, stdin, stdout, stderr) = try start(arguments, launcher: launcher)
+    func run(
+        _ arguments: [String], launcher: [String] = [], program: String = Command.path, input: String = ""
+    ) throws -> CommandResult {
+        let (process, stdin, stdout, stderr) = try start(arguments, launcher: launcher, program: program)
         try stdin.fileHandleForWriting.write(contentsOf: Data(input.utf8))
         try stdin.fileHandleForWriting.close()
         // Standard error is short here; were it longer than a pipe, the time limit of the suite would say so.

@@ -14,7 +14,9 @@ private final class RunningGroup: Sendable {
     let client: SharedDescriptor
     private let result: EventQueue<Int32>
 
-    init(_ command: [String], isSilent: Bool = false, _ change: (inout GroupConfiguration) -> Void = { _ in }) throws {
+    init(_ command: [String], isSilent: Bool = false, size: WindowSize? = nil, _ change: (inout GroupConfiguration) -> Void = { _ in })
+        throws
+    {
         home = try TemporaryDirectory()
         var configuration = GroupConfiguration(name: try GroupName("g"), image: "base", memoryBytes: 64 << 20, command: command)
         configuration.startTimeoutSeconds = 60
@@ -24,6 +26,11 @@ private final class RunningGroup: Sendable {
         let (near, far) = try Socket.pair()
         client = near
         _ = clinux_socket_timeouts(near.rawValue, 120_000)
+        if let size {
+            var bytes: [UInt8] = []
+            Frame.appendMessage(.resize, request: 1, payload: size.encoded, to: &bytes)
+            try DescriptorIO.sendAll(bytes, to: near.rawValue, what: "runtime")
+        }
         let machine = MachineBox()
         result = try EventQueue()
         let data = home.data
@@ -133,6 +140,28 @@ struct GroupRuntimeTests {
         try group.waitUntil(.running)
         for _ in 0..<6 { try? group.send(.stdin, [UInt8](repeating: 1, count: AgentLimits.framePayloadBytesMax)) }
         #expect(try group.exitCode() == 3)
+    }
+
+    @Test func stopUsesTheGroupsSignal() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "trap 'exit 5' QUIT; trap 'exit 6' TERM; while :; do sleep 0.1; done"]) {
+            $0.stopSignal = SIGQUIT
+        }
+        try group.waitUntil(.running)
+        try ControlClient(group.directory).stop(graceSeconds: 60)
+        #expect(try group.exitCode() == 5)
+    }
+
+    @Test func terminalHasItsSizeFromTheBegin() throws {
+        let group = try RunningGroup(["/bin/sh", "-c", "stty size"], size: WindowSize(rows: 50, columns: 133)) { $0.terminal = true }
+        #expect(try group.readToEnd().stdout == "50 133\r\n")
+        #expect(try group.exitCode() == 0)
+    }
+
+    @Test func argumentsAndVariablesAreBytes() throws {
+        let bytes = ByteText.string([0x61, 0xFF, 0xFE, 0x62])
+        let group = try RunningGroup(["/bin/sh", "-c", "printf %s \"$0\" \"$X\" | od -An -tx1", bytes]) { $0.environment = ["X=\(bytes)"] }
+        #expect(try group.readToEnd().stdout == " 61 ff fe 62 61 ff fe 62\n")
+        #expect(try group.exitCode() == 0)
     }
 
     @Test func stopTerminatesThenKills() throws {

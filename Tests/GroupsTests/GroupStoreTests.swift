@@ -27,6 +27,23 @@ import Testing
         #expect(try store.list().map(\.name.text) == ["g"])
     }
 
+    /// What would be refused when it is read, or asked of the guest, is refused before anything is made.
+    @Test(arguments: [[String](repeating: String(repeating: "x", count: 1000), count: 1800), [String(repeating: "x", count: 131_072)]])
+    func longCommandsAreRefusedBeforeAnythingIsMade(_ command: [String]) throws {
+        var wanted = try configuration()
+        wanted.command += command
+        let error = #expect(throws: GroupError.self) { try self.make(wanted) }
+        #expect(error?.kind == .invalidValue)
+        #expect(error?.message.contains("at most") == true)
+        #expect((try? FileManager.default.contentsOfDirectory(atPath: home.data.groupsPath)) ?? [] == [])
+        // Just below the limits all is well.
+        wanted.command = [String](repeating: String(repeating: "x", count: 1000), count: 900) + [String(repeating: "x", count: 100_000)]
+        try make(wanted)
+        #expect(try store.find(wanted.name).configuration() == wanted)
+    }
+
+    private func make(_ wanted: GroupConfiguration) throws { _ = try store.create(wanted).lock.rawValue }
+
     @Test func nameIsTakenOnce() throws {
         let first = try store.create(try configuration())
         #expect(throws: GroupError.self) { try self.createAgain() }

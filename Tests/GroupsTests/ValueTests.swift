@@ -3,6 +3,20 @@ import Groups
 import Testing
 
 @Suite struct MemorySizeTests {
+    @Test(
+        arguments: [
+            ("TERM", 15), ("SIGTERM", 15), ("sigquit", 3), ("9", 9), ("64", 64), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63),
+        ] as [(String, Int32)])
+    func signalsAreNamesOrNumbers(_ text: String, _ number: Int32) throws {
+        #expect(try SignalName(parsing: text).number == number)
+    }
+
+    @Test(arguments: ["", "NOPE", "0", "65", "-1", "RTMIN+31", "RTMAX-31", "RTMIN+-1", "99999999999999999999"])
+    func strangeSignalsAreRefusedWithTheList(_ text: String) throws {
+        let error = #expect(throws: GroupError.self) { try SignalName(parsing: text) }
+        #expect(error?.description.contains("HUP INT QUIT") == true)
+    }
+
     @Test(arguments: [
         ("0", 0), ("4096", 4096), ("1k", 1024), ("256M", 256 << 20), ("256MiB", 256 << 20), ("8G", 8 << 30), ("2gb", 2 << 30),
         ("1T", 1 << 40),

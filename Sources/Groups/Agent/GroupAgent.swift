@@ -36,6 +36,26 @@ public enum GroupAgent {
         return GroupError(.guest, error.description)
     }
 
+    /// The most bytes of an argument or a variable: what the guest's kernel takes (`MAX_ARG_STRLEN`), less the terminator.
+    private static let textBytesMax = AgentLimits.textBytesMax - 1
+
+    /// Finds out whether a program can be asked for with these arguments and variables.
+    ///
+    /// - Throws: `GroupError` (`.invalidValue`) naming the limit.
+    public static func requireFitting(_ request: StartRequest) throws(GroupError) {
+        let remedy = "Hand over what is long in a file, or on standard input."
+        if let longest = (request.arguments + request.environment).map(\.bytes.count).max(), longest > textBytesMax {
+            throw GroupError(
+                .invalidValue, "An argument or variable has \(longest) bytes, at most \(textBytesMax) are possible", remedy: remedy)
+        }
+        let bytes = request.encoded.count
+        guard bytes <= AgentLimits.requestBytesMax else {
+            throw GroupError(
+                .invalidValue, "The command and its environment have \(bytes) bytes, at most \(AgentLimits.requestBytesMax) are possible",
+                remedy: remedy)
+        }
+    }
+
     /// A refusal in words.
     public static func describe(_ failure: Failure) -> String { AgentError.refused(failure).description }
 

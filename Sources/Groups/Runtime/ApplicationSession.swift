@@ -35,6 +35,8 @@ final class ApplicationSession: @unchecked Sendable {
     private var inputWindow = AgentLimits.stdinWindowBytes
     private var inputHasEnded = false
     private var isConfirmed = false
+    /// The size of the client's terminal, as it said last.
+    private var windowSize: WindowSize?
     private var afterClient: (@Sendable () -> Void)?
 
     init(
@@ -48,7 +50,10 @@ final class ApplicationSession: @unchecked Sendable {
     }
 
     /// Starts the program over a greeted connection to the agent.
-    func start(_ socket: SharedDescriptor, _ request: StartRequest) {
+    func start(_ socket: SharedDescriptor, _ wanted: StartRequest) {
+        var request = wanted
+        // The client said it before the machine was started: the first thing a program asks for is right.
+        if request.terminal != nil, let windowSize { request.terminal = windowSize }
         let channel = FrameChannel(socket, loop: loop)
         agent = channel
         do throws(SystemError) {
@@ -77,6 +82,10 @@ final class ApplicationSession: @unchecked Sendable {
             channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
             channel.send(
                 .attach, request: ApplicationSession.request, payload: AttachRequest(session, receivedBytes: receivedBytes).encoded)
+            // The guest's terminal has the size that it had at the checkpoint.
+            if isTerminal, client != nil, let windowSize {
+                channel.send(.resize, request: ApplicationSession.request, payload: windowSize.encoded)
+            }
             if client?.hasRoom == false { channel.pauseReading(true) }
         } catch {
             report(.lost("\(error)"))
@@ -216,7 +225,10 @@ final class ApplicationSession: @unchecked Sendable {
             inputWindow -= frame.payload.count
             agent?.send(.stdin, request: ApplicationSession.request, payload: frame.payload)
         case .stdinEnd: endInput()
-        case .resize: agent?.send(.resize, request: ApplicationSession.request, payload: frame.payload)
+        case .resize:
+            guard let size = try? WindowSize(payload: frame.payload) else { return client?.close() ?? () }
+            windowSize = size
+            agent?.send(.resize, request: ApplicationSession.request, payload: frame.payload)
         case .signal:
             // Checked here: a malformed message would make the agent break off the program's own connection.
             guard let request = try? SignalRequest(payload: frame.payload) else { return client?.close() ?? () }

@@ -38,7 +38,8 @@ extension GroupRuntime {
                 guard stage == .none else { continue }
                 stage = .terminating
                 deadline = clinux_monotonic_milliseconds() + Int64(seconds) * 1000
-                loop.run { application.signal(SIGTERM) }
+                let signal = configuration.stopSignal ?? SIGTERM
+                loop.run { application.signal(signal) }
             }
         }
     }

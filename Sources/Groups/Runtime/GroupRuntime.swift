@@ -199,7 +199,7 @@ public final class GroupRuntime: Sendable {
         agent.close()
         if restored == nil { try forward(listeners, hasNetwork: tap != nil) }
         let socket = try GroupAgent.openSession(directory)
-        let request = startRequest
+        let request = configuration.startRequest
         if let restored {
             loop.run { application.resume(socket, session: restored.session, receivedBytes: restored.outputBytes) }
         } else {
@@ -220,14 +220,6 @@ public final class GroupRuntime: Sendable {
         if hasNetwork { return .direct(address: GroupNetwork.guestAddress) }
         let directory = directory
         return .proxy { port in try GroupAgent.connect(directory).proxy(port: port) }
-    }
-
-    private var startRequest: StartRequest {
-        StartRequest(
-            arguments: configuration.command.map { Text($0) }, environment: configuration.environment.map { Text($0) },
-            directory: Text(configuration.directory), user: Text(configuration.user),
-            terminal: configuration.terminal ? WindowSize(rows: 24, columns: 80) : nil, wantsInput: configuration.wantsInput,
-            survivesDisconnect: true)
     }
 
     // MARK: - Status

@@ -1,3 +1,4 @@
+public import AgentProtocol
 internal import CLinux
 public import Linux
 
@@ -10,13 +11,19 @@ public enum VMMLauncher {
 
     /// Starts the process and returns the caller's end of the client's socket.
     ///
+    /// - Parameter terminalSize: what the program's terminal has from its first moment on; it lies in the socket before the process is.
     /// - Throws: `GroupError` (`.host`) when the process cannot be started.
     public static func start(
         _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointAddress? = nil,
-        program: String = "/proc/self/exe"
+        terminalSize: WindowSize? = nil, program: String = "/proc/self/exe"
     ) throws(GroupError) -> SharedDescriptor {
         do throws(SystemError) {
             let (near, far) = try Socket.pair()
+            if let terminalSize {
+                var bytes: [UInt8] = []
+                Frame.appendMessage(.resize, request: 1, payload: terminalSize.encoded, to: &bytes)
+                try DescriptorIO.sendAll(bytes, to: near.rawValue, what: "client")
+            }
             let log = try OwnedDescriptor.open(directory.engineLogPath, O_WRONLY | O_CREAT | O_APPEND)
             let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
             let restoring = origin.map { ["--restore", $0.description] } ?? []

@@ -1,3 +1,5 @@
+internal import AgentProtocol
+
 /// What the user asked for: `groups/NAME/config.json`, written once when the group is made.
 public struct GroupConfiguration: Codable, Sendable, Hashable {
     /// The version of the file that this source writes and reads.
@@ -25,6 +27,8 @@ public struct GroupConfiguration: Codable, Sendable, Hashable {
     public var terminal = false
     /// Whether standard input is forwarded.
     public var wantsInput = false
+    /// The signal that asks the program to end; nil: SIGTERM.
+    public var stopSignal: Int32?
     /// Published ports.
     public var ports: [PortMapping] = []
     /// Further disks.
@@ -39,6 +43,30 @@ public struct GroupConfiguration: Codable, Sendable, Hashable {
     public var startTimeoutSeconds = GroupConfiguration.startTimeoutSecondsDefault
     /// When the group was made.
     public var createdAt: String
+
+    /// The host's side of a checkpoint holds more than the configuration, within the same bound.
+    private static let bytesMax = StateFile.bytesMax - 65_536
+
+    /// Finds out whether the group can be kept and its program started, before anything is made.
+    ///
+    /// - Throws: `GroupError` (`.invalidValue`) naming the limit.
+    public func requireFitting() throws(GroupError) {
+        try GroupAgent.requireFitting(startRequest)
+        let bytes = (try? StateFile.encode(self))?.count ?? .max
+        guard bytes <= GroupConfiguration.bytesMax else {
+            throw GroupError(
+                .invalidValue, "The group's configuration, with its command and environment, would have \(bytes) bytes",
+                remedy: "At most \(GroupConfiguration.bytesMax) are possible. Hand over what is long in a file, or on standard input.")
+        }
+    }
+
+    /// The program as the guest's agent is asked for it.
+    var startRequest: StartRequest {
+        StartRequest(
+            arguments: command.map(Text.init(argument:)), environment: environment.map(Text.init(argument:)),
+            directory: Text(argument: directory), user: Text(argument: user), terminal: terminal ? TerminalMode.sizeDefault : nil,
+            wantsInput: wantsInput, survivesDisconnect: true)
+    }
 
     /// Describes a group.
     public init(name: GroupName, image: String, memoryBytes: Int, command: [String], createdAt: String = Timestamp.now()) {

@@ -51,6 +51,7 @@ public struct GroupStore: Sendable {
     ///
     /// - Throws: `GroupError`: `.nameTaken`, `.host`.
     public func create(_ configuration: GroupConfiguration) throws(GroupError) -> Created {
+        try configuration.requireFitting()
         let directory = GroupDirectory(name: configuration.name, in: data)
         let staging = "\(data.groupsPath)/.new-\(configuration.name)-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         do {

@@ -26,13 +26,18 @@ public final class StdioClient {
         public var initialWindow: Int
         /// Whether to return as soon as the program runs.
         public var detachesOnceStarted: Bool
+        /// Whether the program runs already and is to draw its screen anew.
+        public var redraws: Bool
 
         /// Describes what is wanted.
-        public init(forwardsInput: Bool, terminal: Bool, initialWindow: Int = 0, detachesOnceStarted: Bool = false) {
+        public init(
+            forwardsInput: Bool, terminal: Bool, initialWindow: Int = 0, detachesOnceStarted: Bool = false, redraws: Bool = false
+        ) {
             self.forwardsInput = forwardsInput
             self.terminal = terminal
             self.initialWindow = initialWindow
             self.detachesOnceStarted = detachesOnceStarted
+            self.redraws = redraws
         }
     }
 
@@ -58,6 +63,13 @@ public final class StdioClient {
     private let inputIsTerminal = TerminalMode.isTerminal(0)
     private var terminalIsGone = false
     private var brokenOutputs: Set<Int32> = []
+    /// When the terminal gets its right size after a wrong one.
+    private var settlesAt: Int64?
+    /// How long a program has to see that its terminal has another size.
+    private static let redrawMilliseconds: Int64 = 100
+    /// A signal that asks for the end, before there is a program to take it.
+    private var endWasAsked = false
+    private var isGivenUp = false
 
     /// Takes over a connection on which the program was asked for.
     public init(_ socket: SharedDescriptor, _ options: Options, onStarted: @escaping () -> Void = {}) {
@@ -103,10 +115,13 @@ public final class StdioClient {
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: readsInput ? 0 : -1, events: Int16(POLLIN), revents: 0),
             ]
-            guard clinux_poll(&descriptors, 3, -1) >= 0 else { continue }
+            let left = settlesAt.map { max(0, $0 - clinux_monotonic_milliseconds()) } ?? -1
+            guard clinux_poll(&descriptors, 3, Int32(clamping: left)) >= 0 else { continue }
+            if left == 0 { sendWindowSize() }
             if descriptors[1].revents != 0 { passSignal(signals) }
             if descriptors[2].revents != 0 { passInput() }
             if terminalIsGone { return .lost }
+            if isGivenUp { return .failed(Failure(.system, Text("Interrupted before the program ran; the group may still be starting"))) }
             if descriptors[0].revents & ~Int16(POLLOUT) != 0, let outcome = receive() { return outcome }
         }
     }
@@ -137,15 +152,26 @@ public final class StdioClient {
             } else if signal == Int(SIGHUP), options.terminal, inputIsTerminal {
                 terminalIsGone = true
             } else {
-                send(.signal, SignalRequest(signal: Int32(truncatingIfNeeded: signal)).encoded)
+                let number = Int32(truncatingIfNeeded: signal)
+                // Who asks twice does not want to wait for the answer of a guest that may never give one.
+                if !isStarted, StdioClient.ends(number) { (isGivenUp, endWasAsked) = (endWasAsked, true) }
+                send(.signal, SignalRequest(signal: number).encoded)
             }
         }
     }
 
     private func sendWindowSize() {
-        var size = WindowSize(rows: 0, columns: 0)
-        guard options.terminal, clinux_window_size(0, &size.rows, &size.columns) == 0, size.rows > 0, size.columns > 0 else { return }
+        guard options.terminal, let size = TerminalMode.size(of: 0) else { return }
+        settlesAt = nil
         send(.resize, size.encoded)
+    }
+
+    /// Makes a program that drew its screen for somebody else draw it again: the kernel tells it of a size only when that changes.
+    private func redraw() {
+        guard options.terminal, var size = TerminalMode.size(of: 0) else { return }
+        size.rows = size.rows > 1 ? size.rows - 1 : 2
+        send(.resize, size.encoded)
+        settlesAt = clinux_monotonic_milliseconds() + StdioClient.redrawMilliseconds
     }
 
     private func passInput() {
@@ -190,7 +216,7 @@ public final class StdioClient {
             isStarted = true
             onStarted()
             if options.detachesOnceStarted { return .detached }
-            sendWindowSize()
+            if options.redraws { redraw() } else { sendWindowSize() }
         case .stdinCredit: window = min(window + Int(try StdinCredit(payload: frame.payload).bytes), AgentLimits.stdinWindowBytes)
         case .exited: return .exited(try ExitStatus(payload: frame.payload))
         case .failed: return .failed(try Failure(payload: frame.payload))

@@ -1,3 +1,4 @@
+public import AgentProtocol
 internal import CLinux
 
 /// A terminal in raw mode for as long as this value lives: every key goes to the guest as it is.
@@ -18,6 +19,16 @@ public struct TerminalMode: ~Copyable {
     deinit {
         var state = saved
         tcsetattr(descriptor, TCSADRAIN, &state)
+    }
+
+    /// What a program's terminal has when nobody knows better.
+    public static let sizeDefault = WindowSize(rows: 24, columns: 80)
+
+    /// The size of a terminal; nil for what is none, or has no size.
+    public static func size(of descriptor: Int32) -> WindowSize? {
+        var size = WindowSize(rows: 0, columns: 0)
+        guard clinux_window_size(descriptor, &size.rows, &size.columns) == 0, size.rows > 0, size.columns > 0 else { return nil }
+        return size
     }
 
     /// Whether a descriptor is a terminal.

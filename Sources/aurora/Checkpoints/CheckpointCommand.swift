@@ -7,7 +7,7 @@ struct CheckpointCommand: ParsableCommand {
         commandName: "checkpoint", abstract: "Checkpoint a group now, and wait until the checkpoint is durable.",
         discussion: "Prints the checkpoint's number. A named one is kept until it is removed.")
 
-    @Option(help: "How to write the answer: table or json.")
+    @Option(parsing: .unconditional, help: "How to write the answer: table or json.")
     var format = ListFormat.table
 
     @Argument(help: "The group's name.") var group: String

@@ -8,7 +8,8 @@ struct DetachCommand: ParsableCommand {
         discussion: "What is durable there stays. Without any backend the group is not checkpointed any more; attach one again with: "
             + "aurora attach GROUP --backend store.")
 
-    @Option(name: .customLong("backend"), parsing: .singleValue, help: "Which: store or memory; all when absent. May be repeated.")
+    @Option(
+        name: .customLong("backend"), parsing: .unconditionalSingleValue, help: "Which: store or memory; all when absent. May be repeated.")
     var backends: [String] = []
 
     @Argument(help: "The group's name.") var group: String

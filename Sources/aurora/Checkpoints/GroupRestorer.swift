@@ -76,10 +76,11 @@ struct GroupRestorer {
         _ directory: GroupDirectory, _ lock: consuming GroupLock, _ reference: CheckpointAddress, _ attach: Bool
     ) throws {
         let configuration = try directory.configuration()
-        let socket = try VMMLauncher.start(directory, lock: lock, restoring: reference)
+        let size = attach && configuration.terminal ? TerminalMode.size(of: 0) : nil
+        let socket = try VMMLauncher.start(directory, lock: lock, restoring: reference, terminalSize: size)
         let takesInput = attach && (configuration.wantsInput || configuration.terminal)
         let options = StdioClient.Options(
-            forwardsInput: takesInput, terminal: attach && configuration.terminal, detachesOnceStarted: !attach)
+            forwardsInput: takesInput, terminal: attach && configuration.terminal, detachesOnceStarted: !attach, redraws: true)
         let outcome = try StdioClient(socket, options, onStarted: { GroupStarter.tellWarnings(directory) }).run()
         if case .detached = outcome { return print(directory.name) }
         if case .failed = outcome, reference.stream != directory.streamName { GroupStarter.forgetIfNothingRan(directory) }

@@ -10,13 +10,13 @@ struct HistoryCommand: ParsableCommand {
             WRITTEN what went to the disk. A line that begins with an older checkpoint is a restore or rollback to it.
             """)
 
-    @Option(name: [.customShort("n"), .long], help: "Show only the latest so many; 0 shows all.")
+    @Option(name: [.customShort("n"), .long], parsing: .unconditional, help: "Show only the latest so many; 0 shows all.")
     var limit = 100
 
     @Flag(help: "Show named checkpoints only.")
     var named = false
 
-    @Option(help: "How to write the list: table or json.")
+    @Option(parsing: .unconditional, help: "How to write the list: table or json.")
     var format = ListFormat.table
 
     @OptionGroup var store: StoreOptions

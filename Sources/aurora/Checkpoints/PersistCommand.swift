@@ -14,16 +14,21 @@ struct PersistCommand: EngineCommand {
             \(GroupOptions.exitCodes)
             """)
 
-    @Option(help: "Time between checkpoints (10ms, 1s) or their rate (100/s); off: only by aurora checkpoint.")
+    @Option(parsing: .unconditional, help: "Time between checkpoints (10ms, 1s) or their rate (100/s); off: only by aurora checkpoint.")
     var period = "\(PersistencePeriod.standard)"
 
-    @Option(help: "History to keep: standard, all, or the number of the latest checkpoints. Named ones are always kept.")
+    @Option(
+        parsing: .unconditional,
+        help: "History to keep: standard, all, or the number of the latest checkpoints. Named ones are always kept.")
     var history = "\(HistoryRule.standard)"
 
-    @Option(help: "Room in the store for the history; the oldest checkpoints go first (default: half of the free disk, for all groups).")
+    @Option(
+        parsing: .unconditional,
+        help: "Room in the store for the history; the oldest checkpoints go first (default: half of the free disk, for all groups).")
     var historyBytes: String?
 
-    @Option(name: .customLong("backend"), parsing: .singleValue, help: "Where checkpoints go: store or memory. May be repeated.")
+    @Option(
+        name: .customLong("backend"), parsing: .unconditionalSingleValue, help: "Where checkpoints go: store or memory. May be repeated.")
     var backends: [String] = []
 
     @OptionGroup var options: GroupOptions

@@ -16,10 +16,10 @@ struct RestoreCommand: EngineCommand {
             group goes on, any number of times; its ports are published on numbers the kernel chooses unless -p says otherwise.
             """)
 
-    @Option(name: [.customLong("at"), .customLong("to")], help: "Which checkpoint.")
+    @Option(name: [.customLong("at"), .customLong("to")], parsing: .unconditional, help: "Which checkpoint.")
     var selector = "latest"
 
-    @Option(name: .customLong("as"), help: "Make a new group of this name.")
+    @Option(name: .customLong("as"), parsing: .unconditional, help: "Make a new group of this name.")
     var newName: String?
 
     @Flag(help: "Resume all groups that ended without their program having ended: after a crash of the host.")
@@ -29,7 +29,8 @@ struct RestoreCommand: EngineCommand {
     var attach = false
 
     @Option(
-        name: [.customShort("p"), .customLong("publish")], parsing: .singleValue, help: "With --as: publish a TCP port, as in aurora run.")
+        name: [.customShort("p"), .customLong("publish")], parsing: .unconditionalSingleValue,
+        help: "With --as: publish a TCP port, as in aurora run.")
     var ports: [String] = []
 
     @OptionGroup var store: StoreOptions
@@ -77,10 +78,12 @@ struct CloneCommand: EngineCommand {
         commandName: "clone", abstract: "Make a second group that goes on from where the first is; both run on.",
         discussion: "A running group is checkpointed first. Memory and disks are shared until one of them writes.")
 
-    @Option(name: .customLong("at"), help: "Clone an older checkpoint, as in aurora restore.")
+    @Option(name: .customLong("at"), parsing: .unconditional, help: "Clone an older checkpoint, as in aurora restore.")
     var selector: String?
 
-    @Option(name: [.customShort("p"), .customLong("publish")], parsing: .singleValue, help: "Publish a TCP port, as in aurora run.")
+    @Option(
+        name: [.customShort("p"), .customLong("publish")], parsing: .unconditionalSingleValue, help: "Publish a TCP port, as in aurora run."
+    )
     var ports: [String] = []
 
     @OptionGroup var store: StoreOptions

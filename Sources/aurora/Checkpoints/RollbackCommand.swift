@@ -8,7 +8,9 @@ struct RollbackCommand: ParsableCommand {
         discussion: "What happened since the checkpoint is undone; checkpoints that were taken since are kept. "
             + "Connections made since are reset.")
 
-    @Option(name: [.customLong("to"), .customLong("at")], help: "Which checkpoint: latest, a number, a name, a time or an age (-30s).")
+    @Option(
+        name: [.customLong("to"), .customLong("at")], parsing: .unconditional,
+        help: "Which checkpoint: latest, a number, a name, a time or an age (-30s).")
     var selector = "latest"
 
     @Argument(help: "The group's name.") var group: String

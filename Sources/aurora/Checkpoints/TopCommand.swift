@@ -7,37 +7,46 @@ import Linux
 struct TopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "top", abstract: "Show what running groups use and how their checkpoints go, until interrupted.",
-        discussion: "Not on a terminal, or with --no-stream, it prints once. LAST are the stop times of late, each a block.")
+        discussion: """
+            As JSON, not on a terminal, or with --no-stream, it prints once; with --watch it goes on in any case, as JSON with one line \
+            a look. LAST are the stop times of late, each a block.
+            """)
 
-    @Option(name: [.customShort("i"), .long], help: "Seconds between two looks.")
+    @Option(name: [.customShort("i"), .long], parsing: .unconditional, help: "Seconds between two looks.")
     var interval = 1.0
 
     @Flag(name: .customLong("no-stream"), help: "Print once.")
     var once = false
 
-    @Option(help: "How to write it: table or json (one array a look).")
+    @Flag(name: .shortAndLong, help: "Go on until interrupted, whatever the format and wherever it goes.")
+    var watch = false
+
+    @Option(parsing: .unconditional, help: "How to write it: table or json.")
     var format = ListFormat.table
 
     @Argument(help: "These groups only.") var names: [String] = []
 
     func validate() throws {
+        guard !once || !watch else { throw ValidationError("--no-stream and --watch exclude each other.") }
         guard (0.1...3600).contains(interval) else { throw ValidationError("--interval must be 0.1 to 3600 seconds.") }
     }
 
     func run() throws {
         var sampler = TopSampler()
         _ = try sampler.sample(names)
-        let repeats = !once && (format == .json || Terminal.isTerminal(1))
+        let isOnTerminal = Terminal.isTerminal(1)
+        let repeats = watch || (!once && format == .table && isOnTerminal)
         usleep(UInt32((repeats ? interval : min(interval, 0.5)) * 1_000_000))
         while true {
             let rows = try sampler.sample(names)
             if format == .json {
-                print(try CommandContext.json(rows))
+                print(try CommandContext.json(rows, isOneLine: repeats))
             } else {
                 // The screen is cleared from the cursor on, after the text, so that nothing flickers.
-                if repeats { print("\u{1B}[H", terminator: "") }
-                Table(TopRow.head, rows.map(\.cells)).print(lineEnd: repeats ? "\u{1B}[K" : "")
-                if repeats { print("\u{1B}[J", terminator: "") }
+                let redraws = repeats && isOnTerminal
+                if redraws { print("\u{1B}[H", terminator: "") }
+                Table(TopRow.head, rows.map(\.cells)).print(lineEnd: redraws ? "\u{1B}[K" : "")
+                if redraws { print("\u{1B}[J", terminator: "") }
             }
             fflush(nil)
             guard repeats else { return }

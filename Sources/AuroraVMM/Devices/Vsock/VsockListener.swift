@@ -16,6 +16,8 @@ final class VsockListener {
     init(path: String) throws(SystemError) {
         let socket = try Self.makeSocket()
         let descriptor = socket.rawValue
+        // The permissions of the socket become those of its path: its owner's alone.
+        try systemCall("close to others", path) { clinux_fchmod(descriptor, 0o600) }
         if cdevice_is_socket(path) == 1 { unlink(path) }
         try systemCall("listen at", path) { cdevice_unix_bind(descriptor, path) }
         try systemCall("listen at", path) { cdevice_listen(descriptor, Self.backlog) }
