@@ -63,27 +63,13 @@ private func log(_ bytes: [UInt8]) {
     precondition(end <= bytes.count + 16)
 }
 
-/// A function's code as `bsdtar` passes it on: the verdict is the same in whatever pieces it comes, and bounds hold.
+/// A function's code: what is taken stays inside of the archive and of its limits, and becomes a stream of the length it tells.
 private func code(_ bytes: [UInt8]) {
-    guard let first = bytes.first else { return }
-    let stream = bytes.dropFirst()
-    var whole = CodeStreamCheck()
-    var pieces = CodeStreamCheck()
-    let verdict = Result { try whole.look(stream) }
-    let other = Result {
-        var rest = stream[...]
-        while !rest.isEmpty {
-            try pieces.look(rest.prefix(Int(first) + 1))
-            rest = rest.dropFirst(Int(first) + 1)
-        }
-    }
-    switch (verdict, other) {
-    case (.success, .success): precondition(whole.entries == pieces.entries && whole.unpackedBytes == pieces.unpackedBytes)
-    case (.failure(let one), .failure(let two)): precondition("\(one)" == "\(two)")
-    default: preconditionFailure("\(verdict) and \(other)")
-    }
-    precondition(whole.unpackedBytes <= CodeStreamCheck.unpackedBytesMax && whole.entries <= CodeStreamCheck.entriesMax + 1)
-    try? whole.finish()
+    guard let archive = try? ZipArchive(bytes) else { return }
+    precondition(archive.entries.count <= ZipArchive.entriesMax)
+    precondition(archive.entries.reduce(0) { $0 + $1.unpackedBytes } <= ZipArchive.unpackedBytesMax)
+    for entry in archive.entries { precondition(entry.place.upperBound <= bytes.count && entry.path.first != UInt8(ascii: "/")) }
+    precondition(CodeStream(archive).unpackedBytes.isMultiple(of: 512))
 }
 
 private func names(_ bytes: [UInt8]) {

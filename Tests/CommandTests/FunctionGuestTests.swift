@@ -260,7 +260,11 @@ final class FunctionGuest {
     }
 
     /// Builds a function's snapshot; what the process said.
-    func build(_ name: String, _ code: String) throws -> String {
+    func build(_ name: String, _ directory: String) throws -> String {
+        let code = "\(directory).zip"
+        let packed = try Process.run(
+            URL(filePath: "/usr/bin/env"), arguments: ["bsdtar", "--format", "zip", "-cf", code, "-C", directory, "."])
+        packed.waitUntilExit()
         let plan =
             #"{"function":{"name":"\#(name)","image":"","memoryBytes":134217728,"timeoutSeconds":3,"revision":"r1"},"#
             + #""runtime":"python3","handler":"app.handler","codePath":"\#(code)","environment":{},"isSnapStart":true,"#

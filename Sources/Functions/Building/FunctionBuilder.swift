@@ -6,7 +6,7 @@ public struct FunctionPlan: Hashable, Sendable, Codable {
     public var runtime: String
     /// `module.function` for `python3`; passed on as `_HANDLER` to every runtime.
     public var handler: String
-    /// The code: a ZIP or tar archive, packed or not, or a directory.
+    /// The code: the path of a ZIP archive (`ZipArchive`).
     public var codePath: String
     /// The deployment's environment.
     public var environment: [String: String]

@@ -32,14 +32,13 @@ struct BuildFunction {
         let access = try StoreAccess.openOnce(data.storePath)
         // A build of this revision that was broken off has left nothing that is of use.
         try access.removeStream(function.streamName)
-        let result = Result { try make(runtime, function, origin) }
+        let result = Result { try make(code, runtime, function, origin) }
         guard case .success(let (bytes, log)) = result else {
             try? access.removeStream(function.streamName)
             _ = try result.get()
             throw FunctionBuildError.machine("nothing was made")
         }
         try BuildFunction.removeRevisions(of: function.name, but: function.streamName, keeping: BuildFunction.revisionsKept, access)
-        _ = code
         return BuiltFunction(
             function: function, stream: function.streamName, runtimeStream: function.runtimeStreamName, storeBytes: bytes, log: log)
     }
@@ -66,13 +65,15 @@ struct BuildFunction {
         (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte) || byte == 45 || byte == 95
     }
 
-    private func make(_ runtime: LambdaRuntime, _ function: DeployedFunction, _ origin: CheckpointAddress) throws -> (Int, [UInt8]) {
+    private func make(
+        _ code: BuildCode, _ runtime: LambdaRuntime, _ function: DeployedFunction, _ origin: CheckpointAddress
+    ) throws -> (Int, [UInt8]) {
         progress(.code)
         let wanted = try BuildRuntime.configuration(
             image: function.image, function.memoryBytes, ["function", function.name, function.revision])
         let machine = try BuildMachine.clone(origin, as: wanted, stream: function.streamName, data)
         defer { machine.stop() }
-        try BuildCode(plan.codePath).unpack(with: try machine.agent())
+        try code.unpack(in: machine)
         progress(.initialization)
         let channel = try machine.function()
         let log = try initialize(channel, runtime)

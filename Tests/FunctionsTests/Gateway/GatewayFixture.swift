@@ -76,8 +76,8 @@ final class GatewayFixture: Sendable {
 
     /// Creates a function and waits until it is active.
     @discardableResult
-    func create(_ name: String = "f", timeout: Int = 3, code: String = "PK..") async throws -> Answer {
-        let zip = Data(code.utf8).base64EncodedString()
+    func create(_ name: String = "f", timeout: Int = 3, code: String = "x = 1") async throws -> Answer {
+        let zip = Data(ZipMaker.code(code)).base64EncodedString()
         let settings = #""Runtime":"python3.11","Handler":"app.handler","Role":"r","Timeout":\#(timeout)"#
         let body = #"{"FunctionName":"\#(name)",\#(settings),"Code":{"ZipFile":"\#(zip)"}}"#
         let answer = try await send("POST", "/2015-03-31/functions", body: body)

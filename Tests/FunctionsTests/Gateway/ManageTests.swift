@@ -14,8 +14,8 @@ import Testing
             let got = try await fixture.send("GET", "/2015-03-31/functions/f").json
             let configuration = try #require(got["Configuration"] as? [String: Any])
             #expect(configuration["State"] as? String == "Active")
-            #expect(configuration["CodeSha256"] as? String == Data(SHA256.digest(of: Array("PK..".utf8))).base64EncodedString())
-            let code = Data("PK,,".utf8).base64EncodedString()
+            #expect(configuration["CodeSha256"] as? String == Data(SHA256.digest(of: ZipMaker.code("x = 1"))).base64EncodedString())
+            let code = Data(ZipMaker.code("x = 2")).base64EncodedString()
             let updated = try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: #"{"ZipFile":"\#(code)"}"#)
             #expect(updated.json["LastUpdateStatus"] as? String == "InProgress")
             try await fixture.settle("f")
@@ -23,7 +23,7 @@ import Testing
             try await fixture.settle("f")
             let plan = try #require(fixture.builder.plans.withLock { $0.last })
             #expect(plan.function.timeoutSeconds == 9 && plan.function.memoryBytes == 256 << 20 && plan.handler == "app.handler")
-            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == "PK,,")
+            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
             #expect(try await fixture.invoke().status == 200)
             #expect(try await fixture.send("DELETE", "/2015-03-31/functions/f").status == 204)
             #expect(try await fixture.invoke().status == 404)
@@ -35,7 +35,7 @@ import Testing
     @Test func settingsMayComeWithTheCode() async throws {
         try await GatewayFixture.run { fixture in
             try await fixture.create("f")
-            let code = Data("PK,,".utf8).base64EncodedString()
+            let code = Data(ZipMaker.code("x = 2")).base64EncodedString()
             let body = #"{"ZipFile":"\#(code)","Timeout":9,"Environment":{"Variables":{"A":"b"}}}"#
             #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: body).status == 200)
             try await fixture.settle("f")
@@ -43,7 +43,7 @@ import Testing
             #expect(plans.count == 2)
             #expect(plans.last?.function.timeoutSeconds == 9 && plans.last?.environment == ["A": "b"])
             #expect(plans.last?.handler == "app.handler")
-            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == "PK,,")
+            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
             let wrong = #"{"ZipFile":"\#(code)","Timeout":0}"#
             #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: wrong).status == 400)
             #expect(fixture.builder.plans.withLock { $0.count } == 2)
@@ -71,14 +71,14 @@ import Testing
 
     @Test func aFailedBuildIsTold() async throws {
         try await GatewayFixture.run { fixture in
-            try await fixture.create("f", code: "PK broken")
+            try await fixture.create("f", code: "broken")
             let got = try await fixture.send("GET", "/2015-03-31/functions/f/configuration").json
             #expect(got["State"] as? String == "Failed")
             #expect((got["StateReason"] as? String)?.contains("Unable to import module 'app'") == true)
             #expect(try await fixture.invoke().type == "ResourceConflictException")
             // The one before serves while a change cannot be built.
             try await fixture.create("g")
-            let code = Data("PK broken".utf8).base64EncodedString()
+            let code = Data(ZipMaker.code("broken")).base64EncodedString()
             _ = try await fixture.send("PUT", "/2015-03-31/functions/g/code", body: #"{"ZipFile":"\#(code)"}"#)
             try await fixture.settle("g")
             let changed = try await fixture.send("GET", "/2015-03-31/functions/g/configuration").json
@@ -106,18 +106,21 @@ import Testing
         "", "{", "[]", "null", #"{"FunctionName":"f"}"#, #"{"FunctionName":"f","Code":{}}"#,
         #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"!!"}}"#,
         #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"AAAA"}}"#,
-        #"{"FunctionName":"../f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"cobol","Handler":"a.b","Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":901,"Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":1e99,"Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","MemorySize":-1,"Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Environment":{"Variables":{"A=B":"c"}},"Code":{"ZipFile":"UEsuLg=="}}"#,
-        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Layers":["x"],"Code":{"ZipFile":"UEsuLg=="}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"UEsDBA=="}}"#,
+        #"{"FunctionName":"../f","Runtime":"python3","Handler":"a.b","Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"cobol","Handler":"a.b","Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":901,"Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Timeout":1e99,"Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","MemorySize":-1,"Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Environment":{"Variables":{"A=B":"c"}},"Code":{"ZipFile":"ZIP"}}"#,
+        #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Layers":["x"],"Code":{"ZipFile":"ZIP"}}"#,
         #"{"FunctionName":"f","Runtime":"python3","Handler":"a.b","Code":{"S3Bucket":"b"}}"#,
     ])
     func refusesWhatIsNoFunction(_ body: String) async throws {
         try await GatewayFixture.run { fixture in
+            let zip = Data(ZipMaker.code("x = 1")).base64EncodedString()
+            let body = body.replacingOccurrences(of: "\"ZIP\"", with: "\"\(zip)\"")
             let answer = try await fixture.send("POST", "/2015-03-31/functions", body: body)
             #expect(answer.status == 400)
             #expect(answer.type == "InvalidParameterValueException" || answer.type == "InvalidRequestContentException")

@@ -1,0 +1,74 @@
+import CLinux
+import Linux
+
+/// The output of a child process, read as it comes; the child ends with its owner.
+final class ChildOutput {
+    private static let messageBytesMax = 500
+    private let output: SharedDescriptor
+    private let messages: OwnedDescriptor
+    private var process: pid_t = 0
+
+    /// Starts a program under a name, with some bytes as its input.
+    ///
+    /// - Throws: `SystemError`.
+    convenience init(_ command: [String], name: String, order: [UInt8]) throws(SystemError) {
+        let number = try systemCall("create", "a file in memory") { clinux_memfd_create("order", 1) }
+        let file = OwnedDescriptor(adopting: Int32(number))
+        let written = try systemCall("write", "a file in memory") { clinux_pwrite(Int32(number), order, order.count, 0) }
+        guard written == order.count else { throw SystemError("write", "a file in memory", errno: Errno(rawValue: ENOSPC)) }
+        try self.init(command, name: name, input: file)
+    }
+
+    private init(_ command: [String], name: String? = nil, input: consuming OwnedDescriptor) throws(SystemError) {
+        let (reading, writing) = try Socket.pair()
+        output = reading
+        messages = OwnedDescriptor(adopting: Int32(try systemCall("create", "a file in memory") { clinux_memfd_create("messages", 1) }))
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_adddup2(&actions, input.rawValue, 0)
+        posix_spawn_file_actions_adddup2(&actions, writing.rawValue, 1)
+        posix_spawn_file_actions_adddup2(&actions, messages.rawValue, 2)
+        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
+        var words: [UnsafeMutablePointer<CChar>?] = ([name ?? command[0]] + command.dropFirst()).map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        let result = posix_spawnp(&process, command[0], &actions, nil, &words, clinux_environment())
+        guard result == 0 else { throw SystemError("run", command[0], errno: Errno(rawValue: result)) }
+    }
+
+    deinit { if process > 0 { ChildOutput.kill(process) } }
+
+    /// The next bytes; none when the child has closed its output.
+    ///
+    /// - Throws: `SystemError`.
+    func read(_ count: Int) throws(SystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        let number = output.rawValue
+        let got = try systemCall("read", "a program's output") { clinux_read(number, &bytes, count) }
+        return Array(bytes.prefix(got))
+    }
+
+    /// Waits for the child; nil when it succeeded, else what it said.
+    func failure() -> String? {
+        var status: Int32 = 0
+        while waitpid(process, &status, 0) < 0, clinux_errno() == EINTR {}
+        process = 0
+        guard status != 0 else { return nil }
+        var text = [UInt8](repeating: 0, count: ChildOutput.messageBytesMax)
+        let got = clinux_pread(messages.rawValue, &text, text.count, 0)
+        let said = String(decoding: text.prefix(max(0, got)), as: UTF8.self)
+        return said.isEmpty ? "status \(status)" : String(said.split(whereSeparator: \.isNewline).joined(separator: "; "))
+    }
+
+    /// Ends the child if it still runs.
+    func end() {
+        if process > 0 { ChildOutput.kill(process) }
+        process = 0
+    }
+
+    private static func kill(_ process: pid_t) {
+        _ = clinux_kill(process, SIGKILL)
+        var status: Int32 = 0
+        while waitpid(process, &status, 0) < 0, clinux_errno() == EINTR {}
+    }
+}
