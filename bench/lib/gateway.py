@@ -73,11 +73,11 @@ def request(connection, method, path, body=None, wants=(200,), headers=None):
 class Gateway:
     """`aurora serve` in a process of its own; a context that ends it."""
 
-    def __init__(self, *options, home=None):
+    def __init__(self, *options, home=None, token=False):
         self.log = tempfile.TemporaryFile()
         environment = dict(os.environ, **({"AURORA_HOME": str(home)} if home else {}))
         self.environment = environment
-        words = [AURORA, "serve", "--listen", "127.0.0.1:0", *map(str, options)]
+        words = [AURORA, "serve", "--listen", "127.0.0.1:0", *([] if token else ["--no-token"]), *map(str, options)]
         self.process = subprocess.Popen(words, stderr=self.log, env=environment)
         self.port = self._port()
         self.endpoint = f"http://127.0.0.1:{self.port}"

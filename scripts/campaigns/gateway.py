@@ -42,7 +42,7 @@ class Gateway:
     def start(self):
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--listen", "127.0.0.1:0", "--retry-delay", "20"], env=self.environment, stdin=subprocess.DEVNULL,
+                [COMMAND, "serve", "--listen", "127.0.0.1:0", "--no-token", "--retry-delay", "20"], env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=log)
         def port():
             if self.process.poll() is not None:

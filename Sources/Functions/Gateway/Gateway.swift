@@ -88,7 +88,10 @@ public final class Gateway: Sendable {
             listener.value = try await HTTPListener(
                 host: configuration.host, port: configuration.port, group: group, service: self, limits: configuration.limits)
         } catch {
-            throw .listen(address: "\(configuration.host):\(configuration.port)", reason: "\(error)")
+            var reason = "\(error)"
+            if case .unknown(let host, _)? = error as? SocketAddressError { reason = "there is no host \(host); write HOST:PORT" }
+            if let error = error as? IOError { reason = "\(Errno(rawValue: error.errnoCode))" }
+            throw .listen(address: "\(configuration.host):\(configuration.port)", reason: reason)
         }
         await events.start()
         deployments.resume()

@@ -44,6 +44,12 @@ public struct GatewayClient: Sendable {
         self.token = token
     }
 
+    /// Whether an endpoint is of this host.
+    public static func isLoopback(_ endpoint: String) -> Bool {
+        guard let client = try? GatewayClient(endpoint: endpoint, token: nil) else { return false }
+        return GatewayConfiguration.isLoopback(client.host)
+    }
+
     /// Sends a request and waits for the answer.
     ///
     /// - Parameter seconds: how long the answer may take.

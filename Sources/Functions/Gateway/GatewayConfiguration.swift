@@ -47,7 +47,7 @@ public enum GatewayError: Error, Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .tokenNeeded(let host):
             "Refusing to listen on \(host) without a token: whoever reaches it could run code here.\n"
-                + "Listen on 127.0.0.1, or name a file with a secret: --token-file FILE"
+                + "Listen on 127.0.0.1, or leave out --no-token"
         case .listen(let address, let reason): "Cannot listen on \(address): \(reason)"
         case .state(let reason): reason
         }

@@ -19,7 +19,8 @@ struct GatewayOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The gateway; also $AURORA_ENDPOINT. Default: http://127.0.0.1:9000.", valueName: "url"))
     var endpoint: String?
 
-    @Option(help: ArgumentHelp("A file with the gateway's token; also $AURORA_TOKEN_FILE.", valueName: "file"))
+    @Option(help: ArgumentHelp(
+            "A file with the gateway's token; also $AURORA_TOKEN_FILE. That of a gateway of this user is found.", valueName: "file"))
     var tokenFile: String?
 
     private var environment: [String: String] { ProcessInfo.processInfo.environment }
@@ -27,11 +28,17 @@ struct GatewayOptions: ParsableArguments {
     /// A client of the gateway.
     var client: GatewayClient {
         get throws {
-            let path = tokenFile ?? environment["AURORA_TOKEN_FILE"]
-            return try GatewayClient(
-                endpoint: endpoint ?? environment["AURORA_ENDPOINT"] ?? "http://127.0.0.1:9000",
-                token: try path.map { try TokenFile.read($0) })
+            let address = endpoint ?? environment["AURORA_ENDPOINT"] ?? "http://127.0.0.1:9000"
+            return try GatewayClient(endpoint: address, token: try token(for: address))
         }
+    }
+
+    /// The token that is named, else the one that a gateway of this data directory made; nobody but this host is shown that.
+    private func token(for address: String) throws -> String? {
+        if let path = tokenFile ?? environment["AURORA_TOKEN_FILE"] { return try TokenFile.read(path) }
+        let own = TokenFile.own(CommandContext.data)
+        guard SmallFile.exists(own), GatewayClient.isLoopback(address) else { return nil }
+        return try TokenFile.read(own)
     }
 
     /// Sends a request; an answer that is an error becomes one.
@@ -80,22 +87,8 @@ struct GatewayRefusal: Error, CustomStringConvertible {
         message = body?.Message ?? String(decoding: answer.body.prefix(500), as: UTF8.self)
     }
 
-    var description: String { "\(message) (\(type))" }
-}
-
-/// A file that holds a token.
-enum TokenFile {
-    static let bytesMin = 16
-
-    /// The token: the file's first line.
-    static func read(_ path: String) throws -> String {
-        guard let text = SmallFile.text(path) else { throw GroupError(.host, "Cannot read the token file \(path)") }
-        let token = String(text.prefix { !$0.isNewline })
-        guard token.utf8.count >= bytesMin, token.utf8.allSatisfy({ (33...126).contains($0) }) else {
-            throw GroupError(
-                .invalidValue, "The token in \(path) is too short, or has characters that no header may have",
-                remedy: "Make one with: head -c 24 /dev/urandom | base64 > \(path)")
-        }
-        return token
+    var description: String {
+        let remedy = status == 403 ? "\nName the file with the gateway's token: --token-file FILE, or $AURORA_TOKEN_FILE" : ""
+        return "\(message) (\(type))\(remedy)"
     }
 }

@@ -11,12 +11,15 @@ struct ServeCommand: ParsableCommand {
         commandName: "serve", abstract: "Serve functions over HTTP, as AWS Lambda does.",
         discussion: """
             Clients of Lambda need its address only: aws lambda invoke --endpoint-url http://127.0.0.1:9000 …
+            Each request must show a token: the one of --token-file, or one that is made at the first start, which aurora fn finds \
+            by itself and other clients find in DATA/functions/.token.
             Ends at SIGTERM when running requests were answered; at a second one at once.
             """)
 
     @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port")) var listen = "127.0.0.1:9000"
-    @Option(help: ArgumentHelp("A file with the token that clients must show; needed to serve other hosts.", valueName: "file"))
+    @Option(help: ArgumentHelp("A file with the token that clients must show, for its owner alone.", valueName: "file"))
     var tokenFile: String?
+    @Flag(help: "Serve whoever connects, which is every user of this host. Other hosts are not served then.") var noToken = false
     @Option(help: ArgumentHelp("Requests served at once, over all functions.", valueName: "count")) var concurrency = 256
     @Option(help: ArgumentHelp("Instances alive at once, idle ones included.", valueName: "count")) var instances = 1024
     @Option(help: ArgumentHelp("How long an idle instance is kept.", valueName: "seconds")) var idleTimeout = 300
@@ -32,7 +35,8 @@ struct ServeCommand: ParsableCommand {
         ] where !range.contains(value) {
             throw ValidationError("--\(name) must be \(range.lowerBound) to \(range.upperBound)")
         }
-        if ListenAddress(listen) == nil { throw ValidationError("--listen \(listen.prefix(80)) is not HOST:PORT") }
+        if noToken, tokenFile != nil { throw ValidationError("--no-token and --token-file contradict each other") }
+        if ListenAddress(listen) == nil { throw ValidationError("--listen \(listen.prefix(80)) is not HOST:PORT, as 127.0.0.1:9000") }
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level \(logLevel.prefix(20)) is not a level") }
     }
 
@@ -46,9 +50,10 @@ struct ServeCommand: ParsableCommand {
 
     private func configuration() throws -> GatewayConfiguration {
         guard let address = ListenAddress(listen) else { throw ValidationError("--listen is not HOST:PORT") }
+        let data = CommandContext.data
+        let token = noToken ? nil : try tokenFile.map { try TokenFile.read($0) } ?? TokenFile.ensure(data)
         var configuration = GatewayConfiguration(
-            host: address.host, port: address.port, token: try tokenFile.map { try TokenFile.read($0) },
-            path: "\(CommandContext.data.path)/functions")
+            host: address.host, port: address.port, token: token, path: "\(data.path)/functions")
         configuration.invoker.concurrencyMax = concurrency
         configuration.invoker.instancesMax = instances
         configuration.invoker.idleSeconds = idleTimeout
