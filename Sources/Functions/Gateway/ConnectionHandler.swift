@@ -26,7 +26,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         case receiving(HTTPRequestHead, GatewayRequest, bytesMax: Int)
         /// The request was answered before it was whole; the rest is thrown away.
         case discarding
-        case answering(Task<Void, Never>, isKeptAlive: Bool)
+        case answering(Task<Void, Never>, isKeptAlive: Bool, isHead: Bool)
     }
 
     private let service: any RequestService
@@ -37,6 +37,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var body: [UInt8] = []
     private var bytesTaken = 0
     private var deadline = NIODeadline.distantFuture
+    /// Its number among the open connections; nil when there was no place for it.
+    private var number: UInt64?
     private var timer: RepeatedTask?
 
     init(service: any RequestService, limits: GatewayLimits, budget: ByteBudget, drain: DrainState) {
@@ -47,23 +49,25 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        deadline = .now() + .seconds(Int64(limits.idleSeconds))
-        let step = TimeAmount.milliseconds(Int64(max(1, min(limits.idleSeconds, limits.transferSeconds))) * 250)
+        deadline = .now() + .seconds(Int64(limits.headerSeconds))
+        let step = TimeAmount.milliseconds(Int64(max(1, min(limits.headerSeconds, limits.idleSeconds, limits.transferSeconds))) * 250)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         timer = context.eventLoop.scheduleRepeatedTask(initialDelay: step, delay: step) { _ in
             let (handler, context) = bound.value
             handler.checkTime(context)
         }
-        drain.add(context.channel)
+        number = drain.add(context.channel)
+        // Who has no place is told so when it asks; an answer before would be out of order.
+        if number == nil { deadline = .now() + .seconds(1) }
         context.fireChannelActive()
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         timer?.cancel()
         timer = nil
-        if case .answering(let task, _) = phase { task.cancel() }
+        if case .answering(let task, _, _) = phase { task.cancel() }
         releaseBody()
-        drain.remove(context.channel)
+        if let number { drain.remove(number) }
         context.fireChannelInactive()
     }
 
@@ -90,6 +94,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func begin(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         guard case .idle = phase else { return }
         deadline = .now() + .seconds(Int64(limits.transferSeconds))
+        guard let number else {
+            return refuse(service.failure(status: 503, "The gateway serves as many connections as it may; try again."), context)
+        }
+        drain.note(number, isIdle: false)
         guard let request = GatewayRequest(head) else {
             return refuse(service.failure(status: 400, "The request's target is not a path with valid escapes."), context)
         }
@@ -142,18 +150,19 @@ final class ConnectionHandler: ChannelInboundHandler {
                 handler.finish(response, context)
             }
         }
-        phase = .answering(task, isKeptAlive: isKeptAlive)
+        phase = .answering(task, isKeptAlive: isKeptAlive, isHead: request.method == .HEAD)
     }
 
     private func finish(_ response: GatewayResponse, _ context: ChannelHandlerContext) {
-        guard case .answering(_, let isKeptAlive) = phase, context.channel.isActive else { return releaseBody() }
+        guard case .answering(_, let isKeptAlive, let isHead) = phase, context.channel.isActive else { return releaseBody() }
         releaseBody()
+        if let number { drain.note(number, isIdle: true) }
         let stays = isKeptAlive && !drain.isDraining
         // The next request may come while this answer is written: the pipeline's handler had held it back.
         phase = .idle
         deadline = .now() + .seconds(Int64(limits.transferSeconds))
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        write(response, stays: stays, context).whenComplete { result in
+        write(response, stays: stays, isHead: isHead, context).whenComplete { result in
             let (handler, context) = bound.value
             guard case .success = result, stays else { return context.close(promise: nil) }
             if case .idle = handler.phase { handler.deadline = .now() + .seconds(Int64(handler.limits.idleSeconds)) }
@@ -164,17 +173,21 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func refuse(_ response: GatewayResponse, _ context: ChannelHandlerContext) {
         releaseBody()
         phase = .discarding
+        // Nothing of it is wanted any more: it may be closed for another.
+        if let number { drain.note(number, isIdle: true) }
         deadline = .now() + .seconds(Int64(min(5, limits.transferSeconds)))
         write(response, stays: false, context).whenFailure { [channel = context.channel] _ in channel.close(promise: nil) }
     }
 
-    private func write(_ response: GatewayResponse, stays: Bool, _ context: ChannelHandlerContext) -> EventLoopFuture<Void> {
+    private func write(
+        _ response: GatewayResponse, stays: Bool, isHead: Bool = false, _ context: ChannelHandlerContext
+    ) -> EventLoopFuture<Void> {
         var head = HTTPResponseHead(
             version: .http1_1, status: HTTPResponseStatus(statusCode: response.status), headers: response.headers)
         if response.status != 204 { head.headers.replaceOrAdd(name: "Content-Length", value: "\(response.body.count)") }
         if !stays { head.headers.replaceOrAdd(name: "Connection", value: "close") }
         context.write(wrapOutboundOut(.head(head)), promise: nil)
-        if !response.body.isEmpty, response.status != 204 {
+        if !response.body.isEmpty, response.status != 204, !isHead {
             context.write(wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: response.body)))), promise: nil)
         }
         let promise = context.eventLoop.makePromise(of: Void.self)

@@ -1,7 +1,9 @@
 internal import NIOCore
 internal import Synchronization
 
-/// Counts open connections, and stops accepting while there are too many: those that wait stay in the kernel's queue.
+/// Counts open sockets, and stops accepting while there are too many: those that wait stay in the kernel's queue.
+///
+/// Who is served is up to `ConnectionTable`; this bounds those that are still being closed.
 ///
 /// It is a handler of the listening channel; its `reading` is touched on that channel's event loop only.
 final class ConnectionLimit: ChannelDuplexHandler, @unchecked Sendable {

@@ -10,6 +10,9 @@ final class HTTPListener: Sendable {
     private let limit: ConnectionLimit
     private let budget: ByteBudget
 
+    /// Connections on their way out, beyond those that are served.
+    private static let closingMax = 64
+
     /// The port listened on, which the kernel chose if it was asked for port 0.
     var port: Int { channel.localAddress?.port ?? 0 }
     /// Connections open now.
@@ -19,8 +22,8 @@ final class HTTPListener: Sendable {
 
     /// Begins to listen.
     init(host: String, port: Int, group: any EventLoopGroup, service: any RequestService, limits: GatewayLimits) async throws {
-        let drain = DrainState()
-        let limit = ConnectionLimit(connectionsMax: limits.connectionsMax)
+        let drain = DrainState(limits: limits)
+        let limit = ConnectionLimit(connectionsMax: limits.connectionsMax + HTTPListener.closingMax)
         let budget = ByteBudget(limit: limits.bodyBytesMax)
         self.limits = limits
         self.drain = drain

@@ -38,7 +38,7 @@ enum Route: Hashable, Sendable {
     }
 
     private static func plain(_ method: HTTPMethod, _ path: [String]) -> Route {
-        guard method == .GET, path.count <= 1 else { return .unknown }
+        guard [.GET, .HEAD].contains(method), path.count <= 1 else { return .unknown }
         return switch path.first {
         case nil: .page
         case "healthz": .health

@@ -61,7 +61,7 @@ import Testing
 
     @Test func slowClientsAreCutOff() async throws {
         try await GatewayFixture.run({
-            $0.limits.idleSeconds = 1
+            $0.limits.headerSeconds = 1
             $0.limits.transferSeconds = 1
         }) { fixture in
             let idle = try RawConnection(port: fixture.gateway.port)
@@ -98,15 +98,65 @@ import Testing
         }
     }
 
-    @Test func connectionsHaveALimit() async throws {
+    /// Who only holds connections does not keep others out, however many they are.
+    @Test func silentClientsGiveTheirPlaces() async throws {
         try await GatewayFixture.run({ $0.limits.connectionsMax = 4 }) { fixture in
-            var held = try (0..<4).map { _ in try RawConnection(port: fixture.gateway.port) }
-            try await fixture.eventually { fixture.gateway.connections == 4 }
-            async let late = fixture.send("GET", "/healthz")
-            try await Task.sleep(for: .milliseconds(50))
-            #expect(fixture.gateway.connections == 4)
-            held.removeAll()
-            #expect(try await late.status == 200)
+            let silent = try (0..<20).map { _ in try RawConnection(port: fixture.gateway.port) }
+            for _ in 0..<8 { #expect(try await fixture.send("GET", "/healthz").status == 200) }
+            #expect(fixture.gateway.connections <= 4)
+            withExtendedLifetime(silent) {}
+        }
+    }
+
+    /// Those that are served keep their places; who finds none is told.
+    @Test func busyConnectionsHaveALimit() async throws {
+        try await GatewayFixture.run({ $0.limits.connectionsMax = 3 }) { fixture in
+            try await fixture.create()
+            let payload = #""gate""#
+            let head = "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            let busy = try (0..<3).map { _ in
+                let connection = try RawConnection(port: fixture.gateway.port)
+                connection.write(Array("\(head)Content-Length: \(payload.utf8.count)\r\n\r\n\(payload)".utf8))
+                return connection
+            }
+            try await fixture.eventually { fixture.source.counts.withLock { $0.atGate.count == 3 } }
+            let refused = try await RawConnection.exchange(Array("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".utf8), port: fixture.gateway.port)
+            #expect(answers(refused) == ["503"])
+            fixture.source.openGate()
+            for connection in busy { #expect(answers(connection.read()) == ["200"]) }
+            #expect(try await fixture.send("GET", "/healthz").status == 200)
+        }
+    }
+
+    @Test func placesAreShared() {
+        var limits = GatewayLimits()
+        (limits.connectionsMax, limits.connectionsPerAddressMax, limits.connectionsOfHost) = (8, 4, 2)
+        var table = ConnectionTable<Int>(limits: limits)
+        var next = 0
+        func add(_ address: String, isLoopback: Bool = false) -> (number: UInt64, instead: Int?, isTaken: Bool) {
+            next += 1
+            let (number, admission) = table.add(next, from: address, isLoopback: isLoopback)
+            guard case .taken(let instead) = admission else { return (number, nil, false) }
+            return (number, instead, true)
+        }
+        let first = (0..<4).map { _ in add("a") }
+        #expect(first.allSatisfy { $0.isTaken && $0.instead == nil })
+        #expect(add("a").instead == 1, "an address has its share; its oldest goes")
+        for one in first.dropFirst() { table.note(one.number, isIdle: false) }
+        #expect(add("a").instead == 5)
+        #expect(add("b").isTaken && add("b").isTaken)
+        #expect(add("b").instead == 6, "the oldest idle one of all, when all places for others are taken")
+        table.note(first[1].number, isIdle: true)
+        #expect(add("c").instead == 7, "who never asked anything goes before who did")
+        #expect(add("loopback", isLoopback: true).instead == nil && add("loopback", isLoopback: true).instead == nil)
+        #expect(table.count == 8)
+    }
+
+    @Test(arguments: ["/", "/healthz", "/metrics"]) func headsAreAnswered(_ path: String) async throws {
+        try await GatewayFixture.run { fixture in
+            let (head, whole) = (try await fixture.send("HEAD", path), try await fixture.send("GET", path))
+            #expect(head.status == 200 && head.body.isEmpty && head.headers["content-type"] == whole.headers["content-type"])
+            #expect((head.headers["content-length"].flatMap { Int($0) } ?? 0) > 0)
         }
     }
 
