@@ -22,21 +22,28 @@ final class EventLog: Sendable {
         var pending: [(bytes: [UInt8], done: OnceResumption<SystemError?>?)] = []
         var isFlushing = false
         var descriptor: SharedDescriptor
+        /// Why the file is not what `events` are: it has to be written anew; nil while all is well.
         var failure: SystemError?
+        /// When that was tried last, by the monotonic clock.
+        var triedAt: Int64 = 0
     }
+    /// Nanoseconds between two tries to write the file anew.
+    static let retryNanoseconds: Int64 = 1_000_000_000
 
     private let path: String
     private let state: Mutex<State>
     private let pool: NIOThreadPool
+    private let disk: EventDisk
     /// What was found wrong with the file when it was opened; nil: nothing.
     let damage: String?
 
     /// Opens the log, made if need be.
     ///
     /// - Parameter pool: where the file is written; the caller starts and ends it.
-    init(path: String, pool: NIOThreadPool) throws(SystemError) {
+    init(path: String, pool: NIOThreadPool, disk: EventDisk = EventDisk()) throws(SystemError) {
         self.path = path
         self.pool = pool
+        self.disk = disk
         let bytes = try DurableFile.read(path, bytesMax: EventLog.fileBytesMax) ?? []
         let (events, end) = EventLog.read(bytes)
         var damage: String?
@@ -50,7 +57,7 @@ final class EventLog: Sendable {
             }
         }
         self.damage = damage
-        let descriptor = try EventLog.rewrite(path, events.values)
+        let descriptor = try EventLog.rewrite(path, events.values, disk)
         state = Mutex(
             State(
                 events: events, liveBytes: events.values.reduce(0) { $0 + EventLog.size($1) }, fileBytes: 0, descriptor: descriptor))
@@ -62,6 +69,8 @@ final class EventLog: Sendable {
     subscript(identifier: String) -> StoredEvent? { state.withLock { $0.events[identifier] } }
     /// Bytes of what is kept.
     var liveBytes: Int { state.withLock { $0.liveBytes } }
+    /// Why nothing is acknowledged at the moment; nil: all is well.
+    var failure: SystemError? { state.withLock { $0.failure } }
 
     /// Keeps an entry; returns when it is durable.
     func append(_ record: EventRecord) async throws(SystemError) {
@@ -72,10 +81,26 @@ final class EventLog: Sendable {
     /// Keeps an entry without waiting: should it be lost, the event is only delivered once more.
     func note(_ record: EventRecord) { submit(record, nil) }
 
+    /// Tries again what failed, if it is time; called now and then, so that the log gets well without anybody asking for it.
+    func retry() {
+        let mustFlush = state.withLock { state in
+            guard state.failure != nil, !state.isFlushing, EventLog.isTime(state, disk) else { return false }
+            state.isFlushing = true
+            return true
+        }
+        if mustFlush { pool.submit { [self] _ in flush() } }
+    }
+
+    private static func isTime(_ state: State, _ disk: EventDisk) -> Bool { disk.now() - state.triedAt >= retryNanoseconds }
+
     private func submit(_ record: EventRecord, _ done: OnceResumption<SystemError?>?) {
         let bytes = EventCodec.encode(record)
         let (mustFlush, failure) = state.withLock { state -> (Bool, SystemError?) in
-            if let failure = state.failure { return (false, failure) }
+            if let failure = state.failure, !EventLog.isTime(state, disk) {
+                // It will be in the file that is written anew; but nobody is told that it is kept.
+                if done == nil { EventLog.apply(record, &state) }
+                return (false, failure)
+            }
             EventLog.apply(record, &state)
             state.pending.append((bytes, done))
             defer { state.isFlushing = true }
@@ -100,60 +125,63 @@ final class EventLog: Sendable {
     /// Writes what waits, until nothing does; one thread does it at a time.
     private func flush() {
         while true {
-            let (batch, descriptor) = state.withLock { state in
+            let (batch, descriptor, isBroken) = state.withLock { state in
                 defer { state.pending = [] }
-                if state.pending.isEmpty { state.isFlushing = false }
-                return (state.pending, state.descriptor)
+                let isBroken = state.failure != nil && EventLog.isTime(state, disk)
+                if state.pending.isEmpty, !isBroken { state.isFlushing = false }
+                return (state.pending, state.descriptor, isBroken)
             }
-            if batch.isEmpty { return }
+            if batch.isEmpty, !isBroken { return }
             var failure: SystemError?
             do throws(SystemError) {
-                let bytes = batch.flatMap(\.bytes)
-                try DurableFile.writeAll(bytes, to: descriptor.rawValue, path)
-                try systemCall("make durable", path) { clinux_fdatasync(descriptor.rawValue) }
-                state.withLock { $0.fileBytes += bytes.count }
-                try compactIfWorthwhile()
+                if self.failure != nil { try writeAnew() } else { try write(batch.flatMap(\.bytes), descriptor) }
             } catch {
-                // After a failed write nobody knows what the disk has: nothing is acknowledged any more until the log was written anew.
-                failure = recover(from: error)
+                // After a failed write nobody knows what the disk has: nothing is acknowledged until the log was written anew, with
+                // what was over meanwhile left out.
+                failure = error
+                state.withLock { state in
+                    state.failure = error
+                    state.triedAt = disk.now()
+                }
             }
             for entry in batch { entry.done?(failure) }
         }
     }
 
-    private func compactIfWorthwhile() throws(SystemError) {
-        let (isWorthwhile, events) = state.withLock { state in
-            let isWorthwhile = state.fileBytes > max(EventLog.compactionBytesMin, 4 * state.liveBytes)
-            // What is pending is in `events` already; it will be in the file twice, which does no harm.
-            return (isWorthwhile, isWorthwhile ? Array(state.events.values) : [])
-        }
-        guard isWorthwhile else { return }
-        let descriptor = try EventLog.rewrite(path, events)
-        state.withLock {
-            $0.descriptor = descriptor
-            $0.fileBytes = 0
-        }
-    }
-
-    private func recover(from error: SystemError) -> SystemError {
-        let events = self.events
+    private func write(_ bytes: [UInt8], _ descriptor: SharedDescriptor) throws(SystemError) {
         do throws(SystemError) {
-            let descriptor = try EventLog.rewrite(path, events)
-            state.withLock {
-                $0.descriptor = descriptor
-                $0.fileBytes = 0
-            }
+            try disk.write(bytes, descriptor.rawValue, path)
+            try systemCall("make durable", path) { clinux_fdatasync(descriptor.rawValue) }
         } catch {
             state.withLock { $0.failure = error }
+            // One try at once: what stood in the way may have gone with what the failed write took.
+            return try writeAnew()
         }
-        return error
+        let isWorthwhile = state.withLock { state in
+            state.fileBytes += bytes.count
+            return state.fileBytes > max(EventLog.compactionBytesMin, 4 * state.liveBytes)
+        }
+        if isWorthwhile { try writeAnew() }
     }
 
-    private static func rewrite(_ path: String, _ events: some Sequence<StoredEvent>) throws(SystemError) -> SharedDescriptor {
+    /// Writes the whole log aside, and takes it.
+    private func writeAnew() throws(SystemError) {
+        // What is pending is in `events` already; it will be in the file twice, which does no harm.
+        let descriptor = try EventLog.rewrite(path, events, disk)
+        state.withLock { state in
+            state.descriptor = descriptor
+            state.fileBytes = 0
+            state.failure = nil
+        }
+    }
+
+    private static func rewrite(
+        _ path: String, _ events: some Sequence<StoredEvent>, _ disk: EventDisk
+    ) throws(SystemError) -> SharedDescriptor {
         let aside = "\(path).new"
         let file = SharedDescriptor(try OwnedDescriptor.open(aside, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600))
-        try DurableFile.writeAll(magic, to: file.rawValue, aside)
-        for event in events { try DurableFile.writeAll(EventCodec.encode(.event(event)), to: file.rawValue, aside) }
+        try disk.write(magic, file.rawValue, aside)
+        for event in events { try disk.write(EventCodec.encode(.event(event)), file.rawValue, aside) }
         try systemCall("make durable", aside) { clinux_fdatasync(file.rawValue) }
         try systemCall("rename", aside) { clinux_rename(aside, path) }
         if let slash = path.lastIndex(of: "/") { try DurableFile.syncDirectory(String(path[..<slash])) }
@@ -180,4 +208,16 @@ final class EventLog: Sendable {
     private static func hasEntry(in bytes: ArraySlice<UInt8>) -> Bool {
         bytes.indices.dropFirst().contains { EventCodec.decode(bytes[$0...]) != nil }
     }
+}
+
+/// How the log writes and tells the time, so that a test can have a disk that is full.
+struct EventDisk: Sendable {
+    /// Writes all bytes to a descriptor's file, whose path is for messages.
+    var write: @Sendable ([UInt8], Int32, String) throws(SystemError) -> Void = { (bytes, descriptor, path) throws(SystemError) in
+        try DurableFile.writeAll(bytes, to: descriptor, path)
+    }
+    /// Nanoseconds of a clock that does not jump.
+    var now: @Sendable () -> Int64 = { MonotonicClock.nanoseconds }
+    /// Milliseconds since 1970.
+    var wall: @Sendable () -> Int64 = { WallClock.milliseconds }
 }

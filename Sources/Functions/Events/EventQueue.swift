@@ -14,6 +14,8 @@ public struct EventLimits: Sendable {
     public var ageMillisecondsMax: Int64 = 6 * 3600 * 1000
     /// Dead letters kept; the oldest is dropped for a new one.
     public var deadLettersMax = 1000
+    /// The disk and the clocks.
+    var disk = EventDisk()
 
     /// The limits of the documentation.
     public init() {}
@@ -41,7 +43,11 @@ actor EventQueue {
 
     private var ready: [String] = []
     private var readyStart = 0
+    /// When events are tried next, milliseconds of the monotonic clock: the time of day may jump, which must neither hold them up nor
+    /// make them old.
     private var delayed: [String: Int64] = [:]
+    /// When events came, by the same clock.
+    private var arrivals: [String: Int64] = [:]
     private var running: Set<String> = []
     private var throttles: [String: Int] = [:]
     private var alarm: Task<Void, Never>?
@@ -61,11 +67,32 @@ actor EventQueue {
     /// Takes up what an earlier gateway left.
     func start() {
         let events = log.events.sorted { ($0.receivedAt, $0.identifier) < ($1.receivedAt, $1.identifier) }
+        let (now, day) = (self.now, limits.disk.wall())
         for event in events {
-            if event.deadAt != nil { dead.append(event.identifier) } else { delayed[event.identifier] = event.nextAt }
+            if event.deadAt != nil {
+                dead.append(event.identifier)
+                continue
+            }
+            // The clock of the gateway before may have been another: no event waits for longer than it ever would have.
+            delayed[event.identifier] = now + max(0, min(event.nextAt - day, delayMax(event)))
+            arrivals[event.identifier] = now - max(0, min(day - event.receivedAt, limits.ageMillisecondsMax))
         }
         wake()
     }
+
+    /// Milliseconds of the monotonic clock.
+    private var now: Int64 { limits.disk.now() / 1_000_000 }
+
+    /// Tries to get the log well again, should it have failed.
+    nonisolated func retry() { log.retry() }
+
+    /// Why no event is taken at the moment; nil: they are.
+    nonisolated var failure: SystemError? { log.failure }
+
+    private func delayMax(_ event: StoredEvent) -> Int64 { max(EventQueue.unavailableMax, retryDelay(max(1, event.attempts))) }
+    private func retryDelay(_ attempts: Int) -> Int64 { limits.retryMilliseconds << Int64(min(attempts - 1, 20)) }
+    /// The longest that an event waits that no instance could be had for.
+    private static let unavailableMax: Int64 = 300_000
 
     /// Events that wait, are being delivered, and are dead.
     var counts: (waiting: Int, running: Int, dead: Int) { (ready.count - readyStart + delayed.count, running.count, dead.count) }
@@ -90,6 +117,7 @@ actor EventQueue {
             throw error
         }
         delayed[event.identifier] = nil
+        arrivals[event.identifier] = now
         ready.append(event.identifier)
         pump()
         return true
@@ -111,7 +139,7 @@ actor EventQueue {
 
     private func wake() {
         guard !isStopped else { return }
-        let now = WallClock.milliseconds
+        let now = now
         let due = delayed.filter { $0.value <= now }.sorted { ($0.value, $0.key) < ($1.value, $1.key) }
         for (identifier, _) in due {
             delayed[identifier] = nil
@@ -148,43 +176,42 @@ actor EventQueue {
         // A gateway that ends cuts deliveries off: that is not the function's failure.
         if isStopped, case .done = delivery {} else if isStopped { return }
         var event = event
-        let now = WallClock.milliseconds
-        let isOld = now - event.receivedAt > limits.ageMillisecondsMax
+        let isOld = now - arrivals[event.identifier, default: now] > limits.ageMillisecondsMax
         var isOver = true
         switch delivery {
-        case .done:
-            throttles[event.identifier] = nil
-            log.note(.done(event.identifier))
+        case .done: log.note(.done(event.identifier))
         case .failed(let reason):
             event.attempts += 1
             event.failure = reason
             isOver = event.attempts > limits.retriesMax || isOld
-            if !isOver { delay(&event, until: now + limits.retryMilliseconds << Int64(min(event.attempts - 1, 20))) }
+            if !isOver { delay(&event, by: retryDelay(event.attempts)) }
         case .unavailable(let reason):
             let count = throttles[event.identifier, default: 0]
             throttles[event.identifier] = count + 1
             event.failure = reason
             isOver = isOld
-            if !isOver { delay(&event, until: now + min(300_000, 1000 << Int64(min(count, 20)))) }
+            if !isOver { delay(&event, by: min(EventQueue.unavailableMax, 1000 << Int64(min(count, 20)))) }
         case .hopeless(let reason): event.failure = reason
         }
-        if isOver, !isDone(delivery) { bury(&event, now) }
+        if isOver {
+            (throttles[event.identifier], arrivals[event.identifier]) = (nil, nil)
+            if !isDone(delivery) { bury(&event) }
+        }
         report(event, delivery, isOver)
         pump()
     }
 
     private func isDone(_ delivery: Delivery) -> Bool { if case .done = delivery { true } else { false } }
 
-    private func delay(_ event: inout StoredEvent, until time: Int64) {
-        event.nextAt = time
+    private func delay(_ event: inout StoredEvent, by milliseconds: Int64) {
+        event.nextAt = limits.disk.wall() + milliseconds
         log.note(.event(event))
-        delayed[event.identifier] = time
+        delayed[event.identifier] = now + milliseconds
         wake()
     }
 
-    private func bury(_ event: inout StoredEvent, _ now: Int64) {
-        throttles[event.identifier] = nil
-        event.deadAt = now
+    private func bury(_ event: inout StoredEvent) {
+        event.deadAt = limits.disk.wall()
         log.note(.event(event))
         dead.append(event.identifier)
         while dead.count > limits.deadLettersMax { log.note(.done(dead.removeFirst())) }

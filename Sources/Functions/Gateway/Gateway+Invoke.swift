@@ -79,6 +79,7 @@ extension Gateway {
         do {
             isKept = try await events.add(event)
         } catch {
+            metrics.noteEvent { $0.eventsRefused += 1 }
             logger.error("event not kept", metadata: ["function": "\(record.name)", "reason": "\(error)"])
             throw .service("The event cannot be kept: \(error)")
         }

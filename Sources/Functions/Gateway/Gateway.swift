@@ -36,16 +36,16 @@ public final class Gateway: Sendable {
         guard configuration.token != nil || GatewayConfiguration.isLoopback(configuration.host) else {
             throw .tokenNeeded(host: configuration.host)
         }
-        let pool = NIOThreadPool(numberOfThreads: 2)
-        pool.start()
-        let logThread = NIOThreadPool(numberOfThreads: 1)
-        logThread.start()
         let catalogue: Catalogue
         do throws(CatalogueError) { catalogue = try Catalogue(path: configuration.path) } catch { throw .state(error.description) }
+        let logThread = NIOThreadPool(numberOfThreads: 1)
         let eventLog: EventLog
         do throws(SystemError) {
-            eventLog = try EventLog(path: "\(configuration.path)/.events.log", pool: logThread)
+            eventLog = try EventLog(path: "\(configuration.path)/.events.log", pool: logThread, disk: configuration.events.disk)
         } catch { throw .state("\(error)") }
+        logThread.start()
+        let pool = NIOThreadPool(numberOfThreads: 2)
+        pool.start()
         if let damage = eventLog.damage { logger.error("event log damaged", metadata: ["reason": "\(damage)"]) }
         for (name, reason) in catalogue.damaged {
             logger.error("function not served", metadata: ["function": "\(name)", "reason": "\(reason)"])
@@ -95,9 +95,10 @@ public final class Gateway: Sendable {
         }
         await events.start()
         deployments.resume()
-        upkeep.value = Task { [invoker] in
+        upkeep.value = Task { [invoker, events] in
             while !Task.isCancelled {
                 try? await Task.sleep(for: .seconds(1))
+                events.retry()
                 invoker.reclaim(memoryAvailable: HostMemory.availableBytes)
             }
         }
@@ -182,7 +183,7 @@ extension Gateway: RequestService {
         case .versions(let name): try listVersions(name)
         case .account: accountSettings()
         case .page: page()
-        case .health: GatewayResponse(status: 200, contentType: "text/plain; charset=utf-8", body: Array("ok\n".utf8))
+        case .health: health()
         case .metrics: await metricsText()
         case .status: await statusReport()
         case .functionLog(let name): try await functionLog(name, request)

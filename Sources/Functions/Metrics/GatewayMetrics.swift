@@ -26,6 +26,7 @@ final class GatewayMetrics: Sendable {
         var eventAttemptsFailed: UInt64 = 0
         var eventsDead: UInt64 = 0
         var eventsAccepted: UInt64 = 0
+        var eventsRefused: UInt64 = 0
     }
 
     private let state = Mutex(State())

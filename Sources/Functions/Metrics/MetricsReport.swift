@@ -69,7 +69,10 @@ struct MetricsReport {
         out.sample("aurora_events", [("state", "waiting")], Double(events.waiting))
         out.sample("aurora_events", [("state", "running")], Double(events.running))
         out.sample("aurora_events", [("state", "dead")], Double(events.dead))
+        out.begin("aurora_events_failing", "gauge", "Whether asynchronous invocations are refused because they cannot be kept.")
+        out.sample("aurora_events_failing", [], gateway.events.failure == nil ? 0 : 1)
         let counters: [(String, String, UInt64)] = [
+            ("aurora_events_refused_total", "Asynchronous invocations that could not be kept.", state.eventsRefused),
             ("aurora_events_accepted_total", "Asynchronous invocations that were acknowledged.", state.eventsAccepted),
             ("aurora_events_delivered_total", "Asynchronous invocations that functions served.", state.eventsDelivered),
             ("aurora_event_attempts_failed_total", "Attempts to deliver that failed.", state.eventAttemptsFailed),

@@ -142,6 +142,96 @@ import Testing
         try await pool.shutdownGracefully()
     }
 
+    // MARK: - A disk that is full, clocks that jump
+
+    /// A disk that fails when it is told to, and clocks of the test's own.
+    private final class TestDisk: Sendable {
+        private struct State {
+            var isFull = false
+            var nanoseconds: Int64 = 1_000_000_000_000
+            var day: Int64 = 1_700_000_000_000
+        }
+        private let state = Mutex(State())
+
+        func set(isFull: Bool) { state.withLock { $0.isFull = isFull } }
+        /// Time goes on, as all clocks tell.
+        func pass(milliseconds: Int64) {
+            state.withLock { state in
+                state.nanoseconds += milliseconds * 1_000_000
+                state.day += milliseconds
+            }
+        }
+        /// The time of day is set.
+        func jump(milliseconds: Int64) { state.withLock { $0.day += milliseconds } }
+
+        var disk: EventDisk {
+            var disk = EventDisk()
+            disk.write = { [self] (bytes, descriptor, path) throws(SystemError) in
+                if state.withLock({ $0.isFull }) { throw SystemError("write", path, errno: Errno(rawValue: ENOSPC)) }
+                try DurableFile.writeAll(bytes, to: descriptor, path)
+            }
+            disk.now = { [self] in state.withLock { $0.nanoseconds } }
+            disk.wall = { [self] in state.withLock { $0.day } }
+            return disk
+        }
+    }
+
+    /// After a full disk events are taken again, without a restart; what was delivered meanwhile is not delivered again.
+    @Test func aFullDiskIsGotOver() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "aurora-full-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let disk = TestDisk()
+        let fixture = try await GatewayFixture(directory: directory) { $0.events.disk = disk.disk }
+        try await fixture.create()
+        #expect(try await fixture.invoke("f", #""gate""#, headers: event).status == 202)
+        try await fixture.eventually { fixture.source.counts.withLock { $0.atGate.count == 1 } }
+        disk.set(isFull: true)
+        for _ in 0..<3 {
+            let refused = try await fixture.invoke("f", "2", headers: event)
+            #expect(refused.status == 500 && refused.type == "ServiceException" && refused.body.contains("No space left"))
+            disk.pass(milliseconds: 1100)
+        }
+        #expect(try await fixture.invoke("f", "3").status == 200, "others are served")
+        #expect(try await fixture.send("GET", "/healthz").body.hasPrefix("degraded: "))
+        let metrics = try await fixture.send("GET", "/metrics").body
+        #expect(metrics.contains("aurora_events_failing 1\n") && metrics.contains("aurora_events_refused_total 3\n"))
+        fixture.source.openGate()
+        try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 0) }
+
+        #expect(try await fixture.invoke("f", "4", headers: event).status == 500)
+        disk.set(isFull: false)
+        disk.pass(milliseconds: 500)
+        #expect(try await fixture.invoke("f", "4", headers: event).status == 500, "not more than once a second")
+        disk.pass(milliseconds: 600)
+        // Nobody has to ask for it.
+        try await fixture.eventually { try await fixture.send("GET", "/healthz").body == "ok\n" }
+        #expect(try await fixture.invoke("f", "5", headers: event).status == 202)
+        try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 0) }
+        await fixture.gateway.stop()
+        let left = EventLog.read([UInt8](try Data(contentsOf: URL(filePath: "\(directory)/functions/.events.log"))))
+        #expect(left.events.isEmpty)
+    }
+
+    /// The time of day may be set: no retry is held up by it, and no event becomes old.
+    @Test(arguments: [-86_400_000, 86_400_000] as [Int64]) func clocksMayJump(_ jump: Int64) async throws {
+        let disk = TestDisk()
+        try await GatewayFixture.run({
+            $0.events.disk = disk.disk
+            $0.events.retryMilliseconds = 1000
+        }) { fixture in
+            try await fixture.create()
+            #expect(try await fixture.invoke("f", #""crash""#, headers: event).status == 202)
+            try await fixture.eventually { await fixture.gateway.events.counts.waiting == 1 && fixture.source.requests.count == 1 }
+            disk.jump(milliseconds: jump)
+            // The first retry, and the second one.
+            for count in [2, 3] {
+                disk.pass(milliseconds: Int64(count) * 1000)
+                try await fixture.eventually { fixture.source.requests.count == count }
+            }
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 1) }
+        }
+    }
+
     @Test func checksumIsCastagnolis() { #expect(CRC32C.checksum(Array("123456789".utf8)) == 0xe306_9283) }
 }
 
