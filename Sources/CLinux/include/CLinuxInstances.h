@@ -58,7 +58,7 @@ static inline long clinux_message_socketpair(int pair[2]) {
 }
 
 // Sends bytes, and descriptors with the first of them; never raises SIGPIPE.
-static inline long clinux_send_with(int fd, const void *bytes, size_t count, const int *passed, int passed_count) {
+static inline long clinux_send_with(int fd, const void *bytes, size_t count, const int *passed, int passed_count, int waits) {
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int) * CLINUX_PASSED_MAX)];
@@ -76,7 +76,7 @@ static inline long clinux_send_with(int fd, const void *bytes, size_t count, con
         header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)passed_count);
         memcpy(CMSG_DATA(header), passed, sizeof(int) * (size_t)passed_count);
     }
-    CLINUX_INSTANCE_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+    CLINUX_INSTANCE_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL | (waits ? 0 : MSG_DONTWAIT)));
 }
 
 // Receives bytes and at most CLINUX_PASSED_MAX descriptors, close-on-exec; what is more is closed by the kernel.

@@ -19,7 +19,10 @@ public final class Catalogue: Sendable {
     public let damaged: [String: String]
 
     private let lock: Mutex<SharedDescriptor?>
+    /// What readers see: swapped when a change is durable. Each request reads it, so it is never held while the disk is waited for.
     private let records: Mutex<[String: FunctionRecord]>
+    /// Held by who changes something, from the look at what there is until the change is durable.
+    private let changing = Mutex(())
 
     /// Opens the catalogue, made if need be, for this process alone.
     ///
@@ -103,14 +106,15 @@ public final class Catalogue: Sendable {
 
     private func place(_ record: FunctionRecord, _ staging: String) throws(CatalogueError) {
         do {
-            try records.withLock { records throws(CatalogueError) in
-                guard records[record.name] == nil else { throw .exists(record.name) }
-                guard records.count < Catalogue.functionsMax else { throw .full(limit: Catalogue.functionsMax) }
+            try changing.withLock { (_) throws(CatalogueError) in
+                let (isTaken, count) = records.withLock { ($0[record.name] != nil, $0.count) }
+                guard !isTaken else { throw .exists(record.name) }
+                guard count < Catalogue.functionsMax else { throw .full(limit: Catalogue.functionsMax) }
                 try onHost { () throws(SystemError) in
                     try systemCall("rename", staging) { clinux_rename(staging, directory(record.name)) }
                     try DurableFile.syncDirectory(path)
                 }
-                records[record.name] = record
+                records.withLock { $0[record.name] = record }
             }
         } catch {
             try? DurableFile.removeDirectory(staging)
@@ -171,13 +175,13 @@ public final class Catalogue: Sendable {
     /// - Throws: `CatalogueError`.
     public func remove(_ name: String) throws(CatalogueError) {
         let grave = "\(path)/.removed-\(Identifier.uuid())"
-        try records.withLock { records throws(CatalogueError) in
-            guard records[name] != nil else { throw .notFound(name) }
+        try changing.withLock { (_) throws(CatalogueError) in
+            guard self[name] != nil else { throw .notFound(name) }
             try onHost { () throws(SystemError) in
                 try systemCall("remove", directory(name)) { clinux_rename(directory(name), grave) }
                 try DurableFile.syncDirectory(path)
             }
-            records[name] = nil
+            records.withLock { $0[name] = nil }
         }
         try? DurableFile.removeDirectory(grave)
     }
@@ -193,11 +197,11 @@ public final class Catalogue: Sendable {
     }
 
     private func exchange(_ record: FunctionRecord, for before: FunctionRecord) throws(CatalogueError) {
-        try records.withLock { records throws(CatalogueError) in
-            guard let now = records[record.name] else { throw .notFound(record.name) }
+        try changing.withLock { (_) throws(CatalogueError) in
+            guard let now = self[record.name] else { throw .notFound(record.name) }
             guard now == before else { throw .busy(record.name) }
             try write(record, in: directory(record.name))
-            records[record.name] = record
+            records.withLock { $0[record.name] = record }
         }
     }
 

@@ -36,12 +36,27 @@ public final class InstanceHostLink: Sendable {
     ///
     /// Idempotent.
     public func end() {
+        guard kill() else { return }
+        reap()
+    }
+
+    /// Ends the host and all its instances, and does not wait for it.
+    func endLater() {
+        guard kill() else { return }
+        do throws(SystemError) { try DetachedThread.start("reaper") { @Sendable [self] in reap() } } catch { reap() }
+    }
+
+    /// Kills the host; false when that was done before.
+    private func kill() -> Bool {
         let wasReaped = isReaped.withLock { isReaped in
             defer { isReaped = true }
             return isReaped
         }
-        guard !wasReaped else { return }
-        _ = clinux_kill(process, SIGKILL)
+        if !wasReaped { _ = clinux_kill(process, SIGKILL) }
+        return !wasReaped
+    }
+
+    private func reap() {
         var status: Int32 = 0
         while clinux_wait_for(process, &status) == -Int(EINTR) {}
     }
@@ -49,12 +64,16 @@ public final class InstanceHostLink: Sendable {
     /// Asks for a machine.
     ///
     /// - Returns: the machine, which tells on its control socket when it is ready.
-    /// - Throws: `SystemError` when the host is gone.
+    /// - Throws: `SystemError` when the host is gone, or does not read what it is asked.
     public func makeMachine(_ name: String) throws(SystemError) -> MachineLink {
-        let (control, farControl) = try MessageSocket.pair()
-        let (channel, farChannel) = try Socket.pair()
-        try socket.send(InstanceHostRequest(machine: name), [farControl.rawValue, farChannel.rawValue])
-        return MachineLink(name: name, control: control, channel: channel)
+        let (link, far) = try MachineLink.pair(name)
+        try ask(for: name, far)
+        return link
+    }
+
+    /// Hands the host the far ends of a machine's sockets.
+    func ask(for name: String, _ far: [SharedDescriptor]) throws(SystemError) {
+        try socket.send(InstanceHostRequest(machine: name), far.map(\.rawValue), waits: false)
     }
 }
 
@@ -71,5 +90,12 @@ public final class MachineLink: Sendable {
         self.name = name
         self.control = control
         self.channel = channel
+    }
+
+    /// A machine's link, and the far ends of its sockets, of which nobody knows yet.
+    static func pair(_ name: String) throws(SystemError) -> (MachineLink, far: [SharedDescriptor]) {
+        let (control, farControl) = try MessageSocket.pair()
+        let (channel, farChannel) = try Socket.pair()
+        return (MachineLink(name: name, control: control, channel: channel), [farControl, farChannel])
     }
 }

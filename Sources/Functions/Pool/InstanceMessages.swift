@@ -6,9 +6,17 @@ public struct InstanceHostRequest: Codable, Hashable, Sendable {
     public var machine: String
     /// The digest of a launch image that machines made from now on shall have read already.
     public var prepare: String?
+    /// A machine that is to be killed: it does not end when it is told to.
+    public var kill: String?
 
     /// Asks for a machine.
     public init(machine: String) { self.machine = machine }
+
+    /// Asks for a machine's end.
+    public init(killing machine: String) {
+        self.machine = ""
+        kill = machine
+    }
 
     /// Asks to read a launch image.
     public init(preparing digest: String) {

@@ -33,11 +33,14 @@ public final class MessageSocket: Sendable {
 
     /// Sends a message.
     ///
-    /// - Throws: `SystemError`; `EPIPE` when the other side is gone.
-    public func send(_ message: some Encodable, _ passed: [Int32] = []) throws(SystemError) {
+    /// - Parameter waits: whether to wait for room; a side that serves others must not.
+    /// - Throws: `SystemError`; `EPIPE` when the other side is gone, `EAGAIN` when it has not read what it was sent before.
+    public func send(_ message: some Encodable, _ passed: [Int32] = [], waits: Bool = true) throws(SystemError) {
         guard let bytes = InstanceMessages.encode(message) else { throw SystemError("encode", "a message", errno: .invalidArgument) }
         let number = descriptor.rawValue
-        try systemCall("send", "a message to an instance") { clinux_send_with(number, bytes, bytes.count, passed, Int32(passed.count)) }
+        try systemCall("send", "a message to an instance") { 
+            clinux_send_with(number, bytes, bytes.count, passed, Int32(passed.count), waits ? 1 : 0)
+        }
     }
 
     /// Receives a message.

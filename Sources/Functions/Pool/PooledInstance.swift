@@ -16,6 +16,8 @@ final class PooledInstance: FunctionInstance {
         var waiter: Waiter?
         var unsent: ArraySlice<UInt8> = []
         var failure: InstanceError?
+        /// What was printed for an answer that is none.
+        var log: [UInt8] = []
         var wasUsed = false
         var isPaused = false
         var requests: UInt64 = 0
@@ -24,6 +26,9 @@ final class PooledInstance: FunctionInstance {
         let request: Text
         let resume: @Sendable (Result<InvocationResult, InstanceError>) -> Void
     }
+
+    /// Bytes of events that a runtime may leave unread; the next one would only be put behind them.
+    private static let unsentBytesMax = FunctionLimits.payloadBytesMax
 
     let identifier: String
     /// How its machine was had.
@@ -59,7 +64,17 @@ final class PooledInstance: FunctionInstance {
 
     var isUsable: Bool { state.withLock { $0.failure == nil } && machine.isAlive }
 
+    /// Whether a request waits for its answer.
+    var isServing: Bool { state.withLock { $0.waiter != nil } }
+
     var privateBytes: Int? { PrivateMemory.anonymousBytes("\(machine.process)") }
+
+    func takeLog() -> [UInt8] {
+        state.withLock { state in
+            defer { state.log = [] }
+            return state.log + state.collector.takeLog()
+        }
+    }
 
     // MARK: - Requests
 
@@ -89,10 +104,12 @@ final class PooledInstance: FunctionInstance {
                 FunctionCommand.restored(FunctionRestored(hostname: Text(String(identifier.prefix(63))))).append(to: &bytes)
             }
             FunctionCommand.invoke(request, invocation.payload).append(to: &bytes)
+            // A runtime may answer before it has read its event: what is left of that goes first.
+            guard state.unsent.count <= PooledInstance.unsentBytesMax else { return (.lost("its runtime does not read its events"), false) }
             state.waiter = Waiter(request: request.requestIdentifier, resume: answer)
             state.wasUsed = true
             state.requests += 1
-            state.unsent = bytes[...]
+            state.unsent += bytes
             defer { state.isPaused = false }
             return (nil, state.isPaused)
         }
@@ -169,6 +186,7 @@ final class PooledInstance: FunctionInstance {
     private func answer(_ outcome: FunctionOutcome) {
         switch outcome.answer.kind {
         case .initializationError, .restoreError:
+            state.withLock { $0.log = outcome.log }
             return fail(.lost("its runtime failed: \(String(decoding: outcome.payload.prefix(4096), as: UTF8.self))"))
         case .response, .error: break
         }
@@ -176,6 +194,7 @@ final class PooledInstance: FunctionInstance {
             // An answer to a request that was given up is late.
             guard let waiter = state.waiter, waiter.request == outcome.answer.requestIdentifier else { return nil }
             state.waiter = nil
+            if outcome.end.outcome != .complete { state.log = outcome.log }
             return waiter
         }
         switch outcome.end.outcome {

@@ -15,15 +15,30 @@ final class PooledMachine: Sendable {
         var reason = ""
         var endWaiters: [CheckedContinuation<Void, Never>] = []
         var closed: (@Sendable () -> Void)?
+        /// Rings when the process should have ended by itself.
+        var alarm: UInt64?
     }
+    /// Milliseconds that a process has to end by itself, and once more after it was killed.
+    private static let endMilliseconds = 5_000
+
     let link: MachineLink
+    /// Has the process killed.
+    private let kill: @Sendable () -> Void
     private let loop: EventLoop
     private let state = Mutex(State())
 
-    /// Follows a machine that was asked for; `ready` is called once, with nil when it will never be.
-    init(_ link: MachineLink, loop: EventLoop, ready: @escaping @Sendable (PooledMachine, InstanceReport?) -> Void) throws(SystemError) {
+    /// Follows a machine that was asked for, or is going to be.
+    ///
+    /// - Parameters:
+    ///   - kill: has the process killed when it does not end by itself.
+    ///   - ready: called once, with nil when it will never be ready.
+    init(
+        _ link: MachineLink, loop: EventLoop, kill: @escaping @Sendable () -> Void = {},
+        ready: @escaping @Sendable (PooledMachine, InstanceReport?) -> Void
+    ) throws(SystemError) {
         self.link = link
         self.loop = loop
+        self.kill = kill
         state.withLock { $0.waiters = [{ [self] in ready(self, $0) }] }
         // Level-triggered: what arrives before the registration is noted is handled all the same.
         let registration = try loop.register(link.control.rawValue, .readable) { [weak self] _ in self?.receive() }
@@ -48,16 +63,20 @@ final class PooledMachine: Sendable {
     func send(_ request: InstanceRequest, _ answer: @escaping @Sendable (InstanceReport?) -> Void) {
         let isSent = state.withLock { state in
             guard !state.isClosed else { return false }
-            do throws(SystemError) { try link.control.send(request) } catch { return false }
+            // With the lock held, so that answers come in the order of their waiters; it never waits for room.
+            do throws(SystemError) { try link.control.send(request, waits: false) } catch { return false }
             state.waiters.append(answer)
             return true
         }
-        if !isSent { answer(nil) }
+        if isSent { return }
+        // One that does not read is of no use; whoever sends may hold what its end has to tell.
+        _ = Alarms.shared.set(milliseconds: 0) { [weak self] in self?.close("it does not take requests") }
+        answer(nil)
     }
 
     /// Sends a request and waits for its answer; a machine that takes too long is ended.
     func request(_ request: InstanceRequest, seconds: Int) async -> InstanceReport? {
-        let limit = Alarms.shared.set(milliseconds: seconds * 1000) { [self] in close() }
+        let limit = Alarms.shared.set(milliseconds: seconds * 1000) { [self] in close("it took over \(seconds) s") }
         defer { Alarms.shared.cancel(limit) }
         return await withCheckedContinuation { continuation in send(request) { continuation.resume(returning: $0) } }
     }
@@ -77,17 +96,35 @@ final class PooledMachine: Sendable {
         }
     }
 
-    /// Ends the machine: its process sees the end of the control socket.
-    func close() {
-        let (waiters, registration, closed) = state.withLock { state in
+    /// Ends the machine: its process sees the end of the control socket, and is killed when it does not.
+    func close(_ reason: String = "") {
+        let (waiters, registration, closed, isFirst) = state.withLock { state in
             defer { (state.waiters, state.registration, state.closed, state.isClosed) = ([], nil, nil, true) }
-            return (state.waiters, state.registration, state.closed)
+            if state.reason.isEmpty { state.reason = reason }
+            return (state.waiters, state.registration, state.closed, !state.isClosed && !state.hasEnded)
         }
         if let registration { loop.unregister(registration) }
         _ = clinux_shutdown(link.control.rawValue, Int32(SHUT_RDWR))
         _ = clinux_shutdown(link.channel.rawValue, Int32(SHUT_RDWR))
+        if isFirst { watchEnd(isKilled: false) }
         for waiter in waiters { waiter(nil) }
         closed?()
+    }
+
+    /// Waits for the process' end, but not for ever.
+    private func watchEnd(isKilled: Bool) {
+        let alarm = Alarms.shared.set(milliseconds: PooledMachine.endMilliseconds) { [weak self] in
+            guard let self, !state.withLock({ $0.hasEnded }) else { return }
+            // Its host does not tell of its end: whoever waits for that has waited enough.
+            if isKilled { return ended() }
+            kill()
+            watchEnd(isKilled: true)
+        }
+        let isLate = state.withLock { state in
+            if !state.hasEnded { state.alarm = alarm }
+            return state.hasEnded
+        }
+        if isLate { Alarms.shared.cancel(alarm) }
     }
 
     // MARK: - What its host tells
@@ -96,12 +133,13 @@ final class PooledMachine: Sendable {
 
     /// The process is gone.
     func ended() {
-        close()
-        let waiters = state.withLock { state in
+        let (waiters, alarm) = state.withLock { state in
             state.hasEnded = true
-            defer { state.endWaiters = [] }
-            return state.endWaiters
+            defer { (state.endWaiters, state.alarm) = ([], nil) }
+            return (state.endWaiters, state.alarm)
         }
+        if let alarm { Alarms.shared.cancel(alarm) }
+        close()
         for waiter in waiters { waiter.resume() }
     }
 

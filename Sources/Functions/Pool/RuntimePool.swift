@@ -14,7 +14,11 @@ final class RuntimePool: Sendable {
     private struct State {
         var host: InstanceHostLink?
         var registration: EventLoop.Registration?
+        /// When the host told of anything last, by the monotonic clock.
+        var heardAt: Int64 = 0
         var machines: [String: PooledMachine] = [:]
+        /// What ends the wait for machines that are being made.
+        var limits: [String: UInt64] = [:]
         var ready: [Ready] = []
         /// Functions in use, the latest last: machines are bound to them ahead.
         var recent: [String] = []
@@ -42,6 +46,8 @@ final class RuntimePool: Sendable {
     private let configuration: PoolConfiguration
     private let loop: EventLoop
     private let state = Mutex(State())
+    /// Held while a host is started, which `state` is not: requests look at that.
+    private let starting = Mutex(())
 
     init(base: String, launchPath: String, _ configuration: PoolConfiguration, loop: EventLoop) {
         self.base = base
@@ -95,7 +101,8 @@ final class RuntimePool: Sendable {
             if state.known.count > RuntimePool.knownMax { state.known.removeFirst() }
             return state.host
         }
-        try? host?.socket.send(InstanceHostRequest(preparing: digest))
+        // Only a hint: a host that has no time for it now reads the image when it is needed.
+        try? host?.socket.send(InstanceHostRequest(preparing: digest), waits: false)
     }
 
     /// Makes up for a machine that was taken: not while the request that took it is being served, as long as there are others.
@@ -107,18 +114,49 @@ final class RuntimePool: Sendable {
     /// Begins to make machines until enough are ready or under way.
     func fill() {
         while let name = next() {
-            do throws(SystemError) {
-                // With the lock held, so that the machine is known before its host tells of it.
-                try state.withLock { (state) throws(SystemError) in
-                    let link = try runningHost(&state).makeMachine(name)
-                    state.machines[name] = try PooledMachine(link, loop: loop) { [weak self] machine, report in
-                        self?.made(machine, report)
-                    }
-                }
-            } catch {
-                return failed("\(error)")
-            }
+            do throws(SystemError) { try make(name) } catch { return failed("\(error)") }
         }
+    }
+
+    private func make(_ name: String) throws(SystemError) {
+        let host = try runningHost()
+        let (link, far) = try MachineLink.pair(name)
+        let kill = { @Sendable [weak self] in self?.kill(name) ?? () }
+        let machine = try PooledMachine(link, loop: loop, kill: kill) { [weak self] machine, report in self?.made(machine, report) }
+        let limit = Alarms.shared.set(milliseconds: configuration.machineSeconds * 1000) { [weak self] in self?.giveUp(name) }
+        // It is known before its host is asked for it, and so before that can tell of it.
+        state.withLock { state in
+            state.machines[name] = machine
+            state.limits[name] = limit
+        }
+        do throws(SystemError) { try host.ask(for: name, far) } catch {
+            // Whoever waits for it is told by its end.
+            state.withLock { _ = $0.machines.removeValue(forKey: name) }
+            machine.ended()
+            if error.errno == .wouldBlock { replaceIfSilent() }
+        }
+    }
+
+    /// A machine was not made in time: it is ended, and its host as well when it does not even tell that it has begun.
+    private func giveUp(_ name: String) {
+        guard let machine = state.withLock({ state in state.limits[name].flatMap { _ in state.machines[name] } }) else { return }
+        let waiter = state.withLock { $0.waiters.isEmpty ? nil : $0.waiters.removeFirst() }
+        machine.close("it was not made within \(configuration.machineSeconds) s")
+        // Who has waited for so long is not made to wait for the next one.
+        waiter?.resume(returning: .failure(.restore(machine.reason)))
+        if machine.process == 0 { replaceIfSilent() }
+    }
+
+    /// Ends a host that tells nothing any more; the next machine gets another.
+    private func replaceIfSilent() {
+        let silent = state.withLock { state in
+            MonotonicClock.nanoseconds - state.heardAt >= Int64(configuration.machineSeconds) * 1_000_000_000 ? state.host : nil
+        }
+        if let silent { lost(silent) }
+    }
+
+    private func kill(_ name: String) {
+        try? state.withLock({ $0.host })?.socket.send(InstanceHostRequest(killing: name), waits: false)
     }
 
     private func next() -> String? {
@@ -133,6 +171,7 @@ final class RuntimePool: Sendable {
     }
 
     private func made(_ machine: PooledMachine, _ report: InstanceReport?) {
+        if let limit = state.withLock({ $0.limits.removeValue(forKey: machine.link.name) }) { Alarms.shared.cancel(limit) }
         guard let report, report.kind == .ready else {
             machine.close()
             return failed(report?.reason ?? (machine.reason.isEmpty ? "the machine ended before it was ready" : machine.reason))
@@ -194,15 +233,26 @@ final class RuntimePool: Sendable {
 
     // MARK: - Host
 
-    private func runningHost(_ state: inout State) throws(SystemError) -> InstanceHostLink {
-        if let host = state.host { return host }
-        let host = try InstanceHostLink(program: configuration.program, launchPath: launchPath, base: base)
-        state.registration = try loop.register(host.socket.rawValue, .readable) { [weak self, weak host] _ in
-            if let self, let host { self.receive(host) }
+    private func runningHost() throws(SystemError) -> InstanceHostLink {
+        try starting.withLock { (_) throws(SystemError) in
+            if let host = state.withLock({ $0.host }) { return host }
+            let host = try InstanceHostLink(program: configuration.program, launchPath: launchPath, base: base)
+            let registration = try loop.register(host.socket.rawValue, .readable) { [weak self, weak host] _ in
+                if let self, let host { self.receive(host) }
+            }
+            let known = state.withLock { state -> [String]? in
+                if state.isEnded { return nil }
+                (state.host, state.registration, state.heardAt) = (host, registration, MonotonicClock.nanoseconds)
+                return state.known
+            }
+            guard let known else {
+                loop.unregister(registration)
+                host.end()
+                throw SystemError("start", "the instance host", errno: Errno(rawValue: ECANCELED))
+            }
+            for digest in known { try? host.socket.send(InstanceHostRequest(preparing: digest), waits: false) }
+            return host
         }
-        state.host = host
-        for digest in state.known { try? host.socket.send(InstanceHostRequest(preparing: digest)) }
-        return host
     }
 
     private func receive(_ host: InstanceHostLink) {
@@ -218,6 +268,7 @@ final class RuntimePool: Sendable {
     }
 
     private func heard(_ report: InstanceHostReport) {
+        state.withLock { $0.heardAt = MonotonicClock.nanoseconds }
         switch report.kind {
         case .ready: break
         case .failed: state.withLock { $0.reason = report.reason }
@@ -227,13 +278,15 @@ final class RuntimePool: Sendable {
     }
 
     /// The host is gone, and with it all that it forked.
-    private func lost(_ host: InstanceHostLink) {
-        let (machines, registration) = state.withLock { state in
+    private func lost(_ host: InstanceHostLink, waits: Bool = false) {
+        let found = state.withLock { state -> ([String: PooledMachine], EventLoop.Registration?)? in
+            guard state.host === host else { return nil }
             defer { (state.host, state.registration, state.machines, state.ready) = (nil, nil, [:], []) }
             return (state.machines, state.registration)
         }
+        guard let (machines, registration) = found else { return }
         if let registration { loop.unregister(registration) }
-        host.end()
+        if waits { host.end() } else { host.endLater() }
         for machine in machines.values { machine.ended() }
     }
 
@@ -248,6 +301,6 @@ final class RuntimePool: Sendable {
             return (state.host, state.waiters)
         }
         for waiter in waiters { waiter.resume(returning: .failure(.restore("the pool has ended"))) }
-        if let host { lost(host) }
+        if let host { lost(host, waits: true) }
     }
 }

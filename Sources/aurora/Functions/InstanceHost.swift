@@ -57,6 +57,10 @@ struct InstanceHost {
             case .message(let bytes, let passed):
                 guard let request = InstanceMessages.decode(bytes[...], as: InstanceHostRequest.self) else { break }
                 if let digest = request.prepare { runtime.prepare(digest) }
+                if let name = request.kill, let process = machines.first(where: { $0.value == name })?.key {
+                    // Not reaped yet, so the number is still its own.
+                    _ = clinux_kill(process, SIGKILL)
+                }
                 guard !request.machine.isEmpty, passed.count == 2 else { break }
                 start(request.machine, control: passed[0], channel: passed[1])
             }

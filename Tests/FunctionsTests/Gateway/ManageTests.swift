@@ -87,6 +87,21 @@ import Testing
         }
     }
 
+    /// A change that waits for the disk does not hold up requests.
+    @Test func requestsDoNotWaitForTheDisk() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create()
+            // The file that the record is written to before it is renamed: opening this one waits for a reader.
+            let pipe = "\(fixture.directory)/functions/f/function.json.new"
+            #expect(mkfifo(pipe, 0o600) == 0)
+            async let change = fixture.send("PUT", "/2017-10-31/functions/f/concurrency", body: #"{"ReservedConcurrentExecutions":2}"#)
+            for number in 0..<20 { #expect(try await fixture.invoke("f", "\(number)").status == 200) }
+            let reader = open(pipe, O_RDONLY | O_NONBLOCK)
+            _ = try await change
+            close(reader)
+        }
+    }
+
     @Test func listsPageByPage() async throws {
         try await GatewayFixture.run { fixture in
             for index in 0..<7 { try await fixture.create("f\(index)") }
