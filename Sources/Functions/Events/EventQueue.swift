@@ -1,3 +1,5 @@
+internal import Linux
+
 /// How asynchronous invocations are delivered.
 public struct EventLimits: Sendable {
     /// Events that wait or are being delivered.

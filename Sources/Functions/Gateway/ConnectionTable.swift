@@ -2,9 +2,9 @@
 ///
 /// A plain value without sockets, so that the rules can be tested on their own. Nobody needs a token to connect: a place that is only
 /// held is given to the next who comes, and one address does not get all of them.
-struct ConnectionTable<Connection> {
+struct ConnectionTable<Connection: Sendable>: Sendable {
     /// What a new connection gets.
-    enum Admission {
+    enum Admission: Sendable {
         /// A place; the one that was idle for longest gives its own, if there was none left.
         case taken(instead: Connection?)
         /// None: all are being served.
@@ -44,7 +44,7 @@ struct ConnectionTable<Connection> {
             victim = oldestIdle { _ in true }
             if victim == nil { return (last, .refused) }
         }
-        let instead = victim.flatMap { remove($0) }
+        let instead = victim.flatMap { take($0) }
         places[last] = Place(connection: connection, address: address, idleSince: last)
         counts[address, default: 0] += 1
         return (last, .taken(instead: instead))
@@ -58,8 +58,9 @@ struct ConnectionTable<Connection> {
     }
 
     /// A connection is closed.
-    @discardableResult
-    mutating func remove(_ number: UInt64) -> Connection? {
+    mutating func remove(_ number: UInt64) { _ = take(number) }
+
+    mutating func take(_ number: UInt64) -> Connection? {
         guard let place = places.removeValue(forKey: number) else { return nil }
         let left = counts[place.address, default: 1] - 1
         counts[place.address] = left > 0 ? left : nil

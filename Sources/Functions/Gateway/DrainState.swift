@@ -31,7 +31,7 @@ final class DrainState: Sendable {
     /// A connection's request has begun, or is over.
     func note(_ number: UInt64, isIdle: Bool) { state.withLock { $0.table.note(number, isIdle: isIdle) } }
     /// A connection is closed.
-    func remove(_ number: UInt64) { _ = state.withLock { $0.table.remove(number) } }
+    func remove(_ number: UInt64) { state.withLock { $0.table.remove(number) } }
 
     /// From now on connections end: idle ones at once, others after their answer.
     func begin() {

@@ -49,6 +49,7 @@ struct InvokeAnswer {
             note = "\(WallClock.iso(WallClock.milliseconds))Z \(identifier) \(timeoutText)\n\n"
         case .failure(let error): note = "RequestId: \(identifier) Error: \(error)\n"
         }
+        printed += served.log
         lines += printed
         if let last = printed.last, last != 10 { lines.append(10) }
         lines += Array("\(note)END RequestId: \(identifier)\n\(report)\t\n".utf8)

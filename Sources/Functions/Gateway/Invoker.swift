@@ -47,6 +47,8 @@ final class Invoker: Sendable {
         let outcome = await serve(invocation, by: instance, function)
         let end = clock.now
         let memory = instance.privateBytes
+        var log: [UInt8] = []
+        if case .failure = outcome { log = instance.takeLog() }
         if case .success = outcome, !isDraining.load(ordering: .relaxed) {
             release(function, instance)
         } else {
@@ -55,7 +57,7 @@ final class Invoker: Sendable {
         }
         return Served(
             outcome: outcome, start: start, waited: arrival.nanoseconds(to: turn), restored: turn.nanoseconds(to: handover),
-            served: handover.nanoseconds(to: end), privateBytes: memory)
+            served: handover.nanoseconds(to: end), privateBytes: memory, log: log)
     }
 
     /// Ends idle instances of a function that changed or went.

@@ -47,4 +47,6 @@ struct Served: Sendable {
     var served: Int64
     /// Private memory of the instance afterwards; nil: not known.
     var privateBytes: Int?
+    /// What the function printed without an answer to go with.
+    var log: [UInt8] = []
 }

@@ -18,6 +18,9 @@ public protocol FunctionInstance: AnyObject, Sendable {
     /// - Throws: `InstanceError`: the instance is not usable any more, and has been or has to be ended.
     func invoke(_ invocation: Invocation) async throws(InstanceError) -> InvocationResult
 
+    /// What the function printed since its last answer: the last bytes, bounded; asked for when there is no answer.
+    func takeLog() -> [UInt8]
+
     /// Ends the machine and everything it holds; idempotent; returns when nothing is left.
     func end() async
 }
@@ -27,6 +30,8 @@ extension FunctionInstance {
     public var startKind: StartKind { .restored }
     /// Usable, unless an instance knows better.
     public var isUsable: Bool { true }
+    /// Nothing, unless an instance knows more.
+    public func takeLog() -> [UInt8] { [] }
 }
 
 /// Where instances come from: the pool of machines, or a pretended one in tests.

@@ -39,6 +39,17 @@ import Testing
         }
     }
 
+    /// What a function printed before it took too long, or was lost, is not lost with it.
+    @Test(arguments: ["timeout", "large", "lost", "hang"]) func whatWasPrintedIsKept(_ what: String) async throws {
+        try await GatewayFixture.run({ $0.invoker.graceMilliseconds = 10 }) { fixture in
+            try await fixture.create(timeout: 1)
+            let answer = try await fixture.invoke("f", "\"\(what)\"", headers: ["X-Amz-Log-Type": "Tail"])
+            let tail = answer.headers["x-amz-log-result"].flatMap { Data(base64Encoded: $0) }
+            if what != "lost" { #expect(String(decoding: tail ?? Data(), as: UTF8.self).contains("printed without an answer\n")) }
+            #expect(try await fixture.send("GET", "/aurora/functions/f/log").body.contains("printed without an answer\n"))
+        }
+    }
+
     @Test func anInstanceThatHangsIsGivenUp() async throws {
         try await GatewayFixture.run({ $0.invoker.graceMilliseconds = 10 }) { fixture in
             try await fixture.create(timeout: 1)
