@@ -57,7 +57,8 @@ final class GatewayServer {
     /// Sends a request without the command.
     func send(_ method: String, _ path: String, _ headers: [(String, String)] = [], _ body: [UInt8] = []) throws -> GatewayClient.Answer {
         let token = try? String(contentsOfFile: "\(command.home)/functions/.token", encoding: .utf8)
-        return try GatewayClient(endpoint: endpoint, token: token.map { String($0.dropLast()) }).send(method, path, headers: headers, body: body, seconds: 280)
+        return try GatewayClient(endpoint: endpoint, token: token.map { String($0.dropLast()) }).send(
+            method, path, headers: headers, body: body, seconds: 280)
     }
 
     /// Processes that work in these directories: the gateway, hosts, instances, builders; zombies are none.

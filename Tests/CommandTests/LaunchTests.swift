@@ -111,6 +111,29 @@ struct LaunchTests {
         #expect(output.wait(timeout: .now() + 300) == .success, "it prints")
     }
 
+    /// What an instance writes has a bound: beyond it a write fails, and the disk is as it was.
+    @Test func scratchFilesAreBounded() throws {
+        let image = try LaunchImage(directory: "\(launchPath)/\(try images().runtime)")
+        let disk = try LaunchDisk(image) { () throws(SystemError) in try ScratchFile(in: launchPath) }
+        disk.limitScratch(bytes: 4 * pageBytes)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 5 * pageBytes, alignment: pageBytes)
+        defer { buffer.deallocate() }
+        let base = try #require(buffer.baseAddress)
+        func write(_ pages: Int, at page: Int) throws(SystemError) {
+            var vectors = IOVectors()
+            vectors.append(base: base, count: pages * pageBytes)
+            try disk.write(vectors, at: Int64(page * pageBytes))
+        }
+        #expect(throws: SystemError.self) { try write(5, at: 100) }
+        try write(3, at: 100)
+        #expect(throws: SystemError.self) { try write(2, at: 200) }
+        try write(3, at: 100)
+        try write(2, at: 102)
+        #expect(throws: SystemError.self) { try write(1, at: 300) }
+        try disk.writeZeroes(at: Int64(100 * pageBytes), count: Int64(pageBytes), mayFree: true)
+        try write(1, at: 300)
+    }
+
     /// The first run is recorded exactly; a machine bound ahead later has been shown all of it.
     @Test func whatWasRecordedIsShownAhead() throws {
         func measure(_ options: String...) throws -> [String: [String: Double]] {

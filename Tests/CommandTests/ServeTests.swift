@@ -66,7 +66,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ["serve", "--listen", "nowhere:x"], ["serve", "--no-token", "--token-file", "x"], ["serve", "--concurrency", "0"], ["serve", "--log-level", "loud"], ["fn", "deploy", "f"],
+        ["serve", "--listen", "nowhere:x"], ["serve", "--no-token", "--token-file", "x"], ["serve", "--concurrency", "0"],
+        ["serve", "--log-level", "loud"], ["fn", "deploy", "f"],
         ["fn", "deploy", "f", "dir"],
     ])
     func wrongUsageIsTold(_ words: [String]) throws {

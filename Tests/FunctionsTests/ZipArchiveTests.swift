@@ -51,7 +51,8 @@ import Testing
     @Test(arguments: [(false, false, false), (true, false, false), (false, true, false), (true, true, true), (false, false, true)])
     func unpacksWholly(_ isPacked: Bool, _ hasDescriptor: Bool, _ isLong: Bool) throws {
         let bytes = ZipMaker.archive(
-            Self.entries(isPacked: isPacked, hasDescriptor: hasDescriptor, isLong: isLong), isLong: isLong, comment: "PK\u{5}\u{6} a comment")
+            Self.entries(isPacked: isPacked, hasDescriptor: hasDescriptor, isLong: isLong), isLong: isLong,
+            comment: "PK\u{5}\u{6} a comment")
         let archive = try ZipArchive(bytes)
         #expect(archive.entries.count == 7)
         let stream = CodeStream(archive)
@@ -101,7 +102,8 @@ import Testing
         func refused(_ words: String, _ change: (inout ZipMaker.Entry) -> Void) {
             var entry = plain
             change(&entry)
-            #expect(refusal(ZipMaker.archive([entry]))?.contains(words) == true, "\(words): \(refusal(ZipMaker.archive([entry])) ?? "taken")")
+            #expect(
+                refusal(ZipMaker.archive([entry]))?.contains(words) == true, "\(words): \(refusal(ZipMaker.archive([entry])) ?? "taken")")
         }
         refused("is encrypted") { $0.flags = 1 }
         refused("neither deflate nor none") { $0.method = 12 }
@@ -123,7 +125,9 @@ import Testing
         #expect(refusal(whole) == nil)
         for count in 0..<whole.count { #expect(refusal(Array(whole[..<count])) != nil, "\(count)") }
         for count in 1..<60 { #expect(refusal(Array(whole[count...])) != nil, "\(count)") }
-        for before in [[0], Array("PK".utf8), Array("PK\u{3}\u{4}".utf8), Array("#!/bin/sh\n".utf8)] { #expect(refusal(before + whole) != nil) }
+        for before in [[0], Array("PK".utf8), Array("PK\u{3}\u{4}".utf8), Array("#!/bin/sh\n".utf8)] {
+            #expect(refusal(before + whole) != nil)
+        }
         #expect(refusal(whole + [0]) != nil)
     }
 
@@ -155,7 +159,8 @@ import Testing
             "raw",
         ]
         var samples: [(String, [UInt8])] = [
-            ("rar", Array("Rar!\u{1a}\u{7}\u{0}".utf8)), ("rar5", Array("Rar!\u{1a}\u{7}\u{1}\u{0}".utf8)), ("cab", Array("MSCF\0\0\0\0".utf8)),
+            ("rar", Array("Rar!\u{1a}\u{7}\u{0}".utf8)), ("rar5", Array("Rar!\u{1a}\u{7}\u{1}\u{0}".utf8)),
+            ("cab", Array("MSCF\0\0\0\0".utf8)),
             ("lha", [33, 0] + Array("-lh5-".utf8)), ("empty", []),
         ]
         for format in formats {

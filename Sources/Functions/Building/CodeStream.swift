@@ -28,7 +28,8 @@ public struct CodeStream: Sendable {
             endPlain()
             let contents = archive.bytes[entry.place]
             addMember(entry.isPacked ? contents : CodeStream.unpacked(contents)[...], entry.checksum, entry.unpackedBytes)
-            plain += [UInt8](repeating: 0, count: (CodeStream.blockBytes - entry.unpackedBytes % CodeStream.blockBytes) % CodeStream.blockBytes)
+            plain += [UInt8](
+                repeating: 0, count: (CodeStream.blockBytes - entry.unpackedBytes % CodeStream.blockBytes) % CodeStream.blockBytes)
         }
         plain += [UInt8](repeating: 0, count: 2 * CodeStream.blockBytes)
         endPlain()

@@ -75,7 +75,9 @@ public struct ZipArchive: Sendable {
             }
             unpacked += entry.unpackedBytes
             // The directory itself, which some tools name: it is there.
-            if !entry.path.split(separator: UInt8(ascii: "/")).allSatisfy({ $0.elementsEqual([UInt8(ascii: ".")]) }) { entries.append(entry) }
+            if !entry.path.split(separator: UInt8(ascii: "/")).allSatisfy({ $0.elementsEqual([UInt8(ascii: ".")]) }) {
+                entries.append(entry)
+            }
         }
         guard place == directory.place.upperBound else { throw Refusal(description: "its directory has another length than it says") }
         guard !entries.isEmpty else { throw Refusal(description: "the archive is empty") }

@@ -19,7 +19,9 @@ public final class Catalogue: Sendable {
     public let damaged: [String: String]
 
     private let lock: Mutex<SharedDescriptor?>
-    /// What readers see: swapped when a change is durable. Each request reads it, so it is never held while the disk is waited for.
+    /// What readers see: swapped when a change is durable.
+    ///
+    /// Each request reads it, so it is never held while the disk is waited for.
     private let records: Mutex<[String: FunctionRecord]>
     /// Held by who changes something, from the look at what there is until the change is durable.
     private let changing = Mutex(())

@@ -31,7 +31,7 @@ extension Gateway {
             note(answer)
             return answer.response(withLog: logType == "Tail", log: log)
         } catch {
-            throw refused(record.name, error)
+            throw refused(record, error)
         }
     }
 
@@ -51,11 +51,13 @@ extension Gateway {
             metadata: ["request": "\(answer.identifier)", "function": "\(answer.function.name)", "reason": "\(error)"])
     }
 
-    private func refused(_ name: String, _ error: InvokerError) -> LambdaError {
+    private func refused(_ record: FunctionRecord, _ error: InvokerError) -> LambdaError {
+        let name = record.name
         switch error {
         case .throttled(let reason):
             metrics.note(name, .throttled)
-            return .throttled("Rate Exceeded: \(reason)")
+            let isReserved = record.settings.concurrencyMax.map { invoker.counts(name).active >= $0 } ?? false
+            return .throttled("Rate Exceeded: \(reason)", isReserved: isReserved)
         case .unavailable(let reason):
             metrics.note(name, .unavailable)
             logger.error("no instance", metadata: ["function": "\(name)", "reason": "\(reason)"])

@@ -13,7 +13,9 @@ extension Gateway {
         return response
     }
 
-    /// `/healthz`: requests are served; what is not as it should be follows. No token is needed: reasons are in the gateway's log.
+    /// `/healthz`: requests are served, and what is not as it should be.
+    ///
+    /// No token is needed: reasons are in the gateway's log.
     func health() -> GatewayResponse {
         let text = events.failure == nil ? "ok\n" : "degraded: asynchronous invocations are refused, because they cannot be kept\n"
         return GatewayResponse(status: 200, contentType: "text/plain; charset=utf-8", body: Array(text.utf8))

@@ -50,7 +50,10 @@ public final class Gateway: Sendable {
         for (name, reason) in catalogue.damaged {
             logger.error("function not served", metadata: ["function": "\(name)", "reason": "\(reason)"])
         }
-        let invoker = Invoker(source: source, limits: configuration.invoker)
+        var limits = configuration.invoker
+        let path = configuration.path
+        if limits.room.disk() == nil { limits.room.disk = { HostRoom.disk(of: path) } }
+        let invoker = Invoker(source: source, limits: limits)
         let metrics = GatewayMetrics()
         let files = FileWork(pool: pool)
         let logs = FunctionLogs(catalogue: catalogue, pool: pool)

@@ -7,6 +7,8 @@ struct InstanceShelf {
         var instance: any FunctionInstance
         var revision: String
         var since: Int64
+        /// Memory it was promised.
+        var bytes: Int
     }
 
     /// What a waiting request is told.
@@ -23,6 +25,8 @@ struct InstanceShelf {
     struct Waiter {
         var ticket: UInt64
         var revision: String
+        /// Memory of an instance for it.
+        var bytes: Int
         var resume: @Sendable (Turn) -> Void
     }
 
@@ -49,6 +53,8 @@ struct InstanceShelf {
     private(set) var startingCount = 0
     private(set) var idleCount = 0
     private(set) var waiterCount = 0
+    /// Bytes of memory promised to live instances.
+    private(set) var promisedBytes = 0
     /// Instances to be ended by whoever holds the shelf, outside its lock.
     private(set) var discarded: [any FunctionInstance] = []
 
@@ -82,7 +88,10 @@ struct InstanceShelf {
             return .instance(instance)
         }
         guard startingCount < limits.startsMax else { return wait(line) }
-        makeRoom(&line, function.name)
+        guard makeRoom(&line, function.name, function.memoryBytes) else {
+            return .refused(
+                "\(promisedBytes >> 20) MiB of memory are promised to instances, at most \(limits.memoryPromisedMax >> 20) MiB may be")
+        }
         activate(&line)
         startingCount += 1
         return .start
@@ -112,8 +121,10 @@ struct InstanceShelf {
         line.active -= 1
         activeCount -= 1
         if let instance {
-            line.idle.append(Idle(instance: instance, revision: function.revision, since: now))
+            line.idle.append(Idle(instance: instance, revision: function.revision, since: now, bytes: function.memoryBytes))
             idleCount += 1
+        } else {
+            promisedBytes -= function.memoryBytes
         }
         put(line, function.name)
         return serveWaiters(first: function.name)
@@ -131,8 +142,7 @@ struct InstanceShelf {
                 dropStale(&line, revision: waiter.revision)
                 if let instance = takeIdle(&line) {
                     turns.append { waiter.resume(.instance(instance)) }
-                } else if startingCount < limits.startsMax {
-                    makeRoom(&line, name)
+                } else if startingCount < limits.startsMax, makeRoom(&line, name, waiter.bytes) {
                     startingCount += 1
                     turns.append { waiter.resume(.start) }
                 } else {
@@ -164,7 +174,7 @@ struct InstanceShelf {
         for (key, var line) in lines where name == nil || key == name {
             let stale = line.idle.prefix { $0.since < before }
             guard !stale.isEmpty else { continue }
-            discard(stale.map(\.instance))
+            discard(Array(stale))
             line.idle.removeFirst(stale.count)
             put(line, key)
         }
@@ -174,7 +184,7 @@ struct InstanceShelf {
     mutating func evictOldest() -> Bool {
         let oldest = lines.compactMap { name, line in line.idle.first.map { (name, $0.since) } }.min { $0.1 < $1.1 }
         guard let name = oldest?.0, var line = lines[name] else { return false }
-        discard([line.idle.removeFirst().instance])
+        discard([line.idle.removeFirst()])
         put(line, name)
         return true
     }
@@ -197,6 +207,7 @@ struct InstanceShelf {
         while let idle = line.idle.popLast() {
             idleCount -= 1
             if idle.instance.isUsable { return idle.instance }
+            promisedBytes -= idle.bytes
             discarded.append(idle.instance)
         }
         return nil
@@ -206,20 +217,24 @@ struct InstanceShelf {
         let stale = line.idle.filter { $0.revision != revision }
         guard !stale.isEmpty else { return }
         line.idle.removeAll { $0.revision != revision }
-        discard(stale.map(\.instance))
+        discard(stale)
     }
 
-    /// Makes room for one instance more; the function's own line is not in `lines` but in the caller's hand.
-    private mutating func makeRoom(_ line: inout Line, _ name: String) {
-        guard instanceCount >= limits.instancesMax else { return }
+    /// Makes room for one instance more, and takes it; the function's own line is not in `lines` but in the caller's hand.
+    private mutating func makeRoom(_ line: inout Line, _ name: String, _ bytes: Int) -> Bool {
         put(line, name)
-        _ = evictOldest()
+        if instanceCount >= limits.instancesMax { _ = evictOldest() }
+        while limits.memoryPromisedMax - promisedBytes < bytes, evictOldest() {}
         line = lines[name] ?? line
+        guard limits.memoryPromisedMax - promisedBytes >= bytes else { return false }
+        promisedBytes += bytes
+        return true
     }
 
-    private mutating func discard(_ instances: [any FunctionInstance]) {
+    private mutating func discard(_ instances: [Idle]) {
         idleCount -= instances.count
-        discarded += instances
+        promisedBytes -= instances.reduce(0) { $0 + $1.bytes }
+        discarded += instances.map(\.instance)
     }
 
     private mutating func put(_ line: Line, _ name: String) { lines[name] = line.isEmpty ? nil : line }

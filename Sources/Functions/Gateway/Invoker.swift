@@ -128,7 +128,9 @@ final class Invoker: Sendable {
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let resume = OnceResumption(continuation)
-                let waiter = InstanceShelf.Waiter(ticket: ticket, revision: function.revision) { resume($0) }
+                let waiter = InstanceShelf.Waiter(ticket: ticket, revision: function.revision, bytes: function.memoryBytes) {
+                    resume($0)
+                }
                 let (turns, discarded) = shelf.withLock { shelf in
                     shelf.add(waiter, name)
                     // Room may have come up between the refusal and now.
@@ -150,6 +152,13 @@ final class Invoker: Sendable {
 
     /// Starts an instance; the source has tried again what is worth it, so its failure is the request's.
     private func start(_ function: DeployedFunction) async throws(InvokerError) -> any FunctionInstance {
+        if let reason = limits.room.refusal(function, limits) {
+            startEnded()
+            release(function, nil)
+            // What nobody uses just now makes room for who comes next.
+            reclaim(memoryAvailable: 0)
+            throw .throttled(reason)
+        }
         do throws(InstanceError) {
             let instance = try await source.start(function)
             startEnded()

@@ -1,3 +1,5 @@
+internal import CLinux
+
 /// How many instances run, and how long they are kept.
 public struct InvokerLimits: Sendable {
     /// Requests served at once, over all functions.
@@ -14,11 +16,53 @@ public struct InvokerLimits: Sendable {
     public var idleSeconds = 300
     /// Bytes of memory the host must have left; idle instances are ended when it has less.
     public var memoryAvailableMin = 512 << 20
+    /// Bytes of memory that live instances may have been promised together.
+    ///
+    /// More than the host has, since instances share most of it: what they touch is watched by `memoryAvailableMin`.
+    public var memoryPromisedMax = HostRoom.memoryPromisedDefault
+    /// Bytes that the disk with instances' scratch files must have left for another one.
+    public var diskAvailableMin = 512 << 20
+    /// What the host has left.
+    var room = HostRoom()
     /// Milliseconds after a request's deadline at which an instance that says nothing is given up.
     public var graceMilliseconds = 1000
 
     /// The limits of the documentation.
     public init() {}
+}
+
+/// What the host has left for instances.
+struct HostRoom: Sendable {
+    /// How often the host's memory may be promised.
+    static let overcommit = 8
+    /// So much of the host's own, in bytes.
+    static var memoryPromisedDefault: Int {
+        let bytes = clinux_memory_bytes()
+        return bytes > 0 ? bytes * overcommit : .max
+    }
+
+    /// Bytes of memory, nil when it cannot be told.
+    var memory: @Sendable () -> Int? = { HostMemory.availableBytes }
+    /// Bytes of the disk of scratch files, nil when it cannot be told.
+    var disk: @Sendable () -> Int? = { nil }
+
+    /// Bytes that the file system of a path has left.
+    static func disk(of path: String) -> Int? {
+        let bytes = clinux_free_bytes(path)
+        return bytes < 0 ? nil : bytes
+    }
+
+    /// Why an instance of a function cannot be started now; nil: it can be.
+    func refusal(_ function: DeployedFunction, _ limits: InvokerLimits) -> String? {
+        // All that it may use has to be there when it begins, beyond what the host needs itself.
+        if let memory = memory(), memory - limits.memoryAvailableMin < function.memoryBytes {
+            return "the host has \(memory >> 20) MiB of memory left, too little for \(function.memoryBytes >> 20) MiB more"
+        }
+        if let disk = disk(), disk < limits.diskAvailableMin {
+            return "the disk of the gateway's data has \(disk >> 20) MiB left, instances need \(limits.diskAvailableMin >> 20) MiB"
+        }
+        return nil
+    }
 }
 
 /// Why a request was not served by any instance.

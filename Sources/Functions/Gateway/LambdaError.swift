@@ -6,12 +6,17 @@ struct LambdaError: Error, Hashable, Sendable {
     var status: Int
     var type: String
     var message: String
+    /// Why requests are held back, in Lambda's words; nil: it is no such error.
+    var throttle: String?
 
-    private init(_ status: Int, _ type: String, _ message: String) {
+    private init(_ status: Int, _ type: String, _ message: String, throttle: String? = nil) {
         self.status = status
         self.type = type
         self.message = message
+        self.throttle = throttle
     }
+    /// Seconds after which a request that was held back is worth another try.
+    static let retrySeconds = 1
 
     static func notFound(_ name: String) -> LambdaError {
         LambdaError(404, "ResourceNotFoundException", "Function not found: \(FunctionName.resourceName(name))")
@@ -22,7 +27,10 @@ struct LambdaError: Error, Hashable, Sendable {
     static func invalid(_ message: String) -> LambdaError { LambdaError(400, "InvalidParameterValueException", message) }
     static func badContent(_ message: String) -> LambdaError { LambdaError(400, "InvalidRequestContentException", message) }
     static func tooLarge(_ message: String) -> LambdaError { LambdaError(413, "RequestEntityTooLargeException", message) }
-    static func throttled(_ message: String) -> LambdaError { LambdaError(429, "TooManyRequestsException", message) }
+    static func throttled(_ message: String, isReserved: Bool = false) -> LambdaError {
+        let reason = isReserved ? "ReservedFunctionConcurrentInvocationLimitExceeded" : "ConcurrentInvocationLimitExceeded"
+        return LambdaError(429, "TooManyRequestsException", message, throttle: reason)
+    }
     static func conflict(_ message: String) -> LambdaError { LambdaError(409, "ResourceConflictException", message) }
     static func precondition(_ message: String) -> LambdaError { LambdaError(412, "PreconditionFailedException", message) }
     static func storage(_ message: String) -> LambdaError { LambdaError(400, "CodeStorageExceededException", message) }
@@ -52,10 +60,12 @@ struct LambdaError: Error, Hashable, Sendable {
         struct Body: Encodable {
             let type: String
             let message: String
-            enum CodingKeys: String, CodingKey { case type = "Type", message = "Message" }
+            let reason: String?
+            enum CodingKeys: String, CodingKey { case type = "Type", message = "Message", reason = "Reason" }
         }
-        let body = JSONBody.encode(Body(type: status < 500 ? "User" : "Service", message: message))
+        let body = JSONBody.encode(Body(type: status < 500 ? "User" : "Service", message: message, reason: throttle))
         var response = GatewayResponse(status: status, body: body)
+        if throttle != nil { response.headers.add(name: "Retry-After", value: "\(LambdaError.retrySeconds)") }
         response.headers.add(name: "X-Amzn-Errortype", value: type)
         return response
     }

@@ -38,7 +38,7 @@ public final class MessageSocket: Sendable {
     public func send(_ message: some Encodable, _ passed: [Int32] = [], waits: Bool = true) throws(SystemError) {
         guard let bytes = InstanceMessages.encode(message) else { throw SystemError("encode", "a message", errno: .invalidArgument) }
         let number = descriptor.rawValue
-        try systemCall("send", "a message to an instance") { 
+        try systemCall("send", "a message to an instance") {
             clinux_send_with(number, bytes, bytes.count, passed, Int32(passed.count), waits ? 1 : 0)
         }
     }

@@ -22,6 +22,8 @@ public final class LaunchDisk: BlockBackend, @unchecked Sendable {
     private var delta: LaunchImage?
     private let places: Mapping
     private var scratch: (any ScratchStorage)?
+    private var scratchBlocks = 0
+    private var scratchBlocksMax = Int.max
     private let makeScratch: @Sendable () throws(SystemError) -> any ScratchStorage
     private var slice = IOVectors()
     private var rest = IOVectors()
@@ -54,6 +56,9 @@ public final class LaunchDisk: BlockBackend, @unchecked Sendable {
         lock.withLock { _ in delta = image }
     }
 
+    /// Bounds what the guest may have written at once; beyond it a write is an I/O error of the guest's.
+    public func limitScratch(bytes: Int) { lock.withLock { _ in scratchBlocksMax = bytes / pageBytes } }
+
     // MARK: - Requests of the guest
 
     /// Fills all buffers from the disk.
@@ -78,6 +83,7 @@ public final class LaunchDisk: BlockBackend, @unchecked Sendable {
     public func write(_ buffers: borrowing IOVectors, at offset: Int64) throws(SystemError) {
         guard buffers.byteCount > 0 else { return }
         try lock.withLock { (_) throws(SystemError) in
+            try takeRoom(Int(offset), buffers.byteCount)
             try prepare(Int(offset), buffers.byteCount)
             try storage().write(buffers, at: offset)
             mark(Int(offset), buffers.byteCount, .scratch)
@@ -101,6 +107,7 @@ public final class LaunchDisk: BlockBackend, @unchecked Sendable {
                 mark(first, last - first, .zero)
             }
             for (from, to) in first <= last ? [(start, first), (last, end)] : [(start, end)] where from < to {
+                try takeRoom(from, to - from)
                 try prepare(from, to - from)
                 try storage().zero(at: Int64(from), count: Int64(to - from))
                 mark(from, to - from, .scratch)
@@ -134,7 +141,18 @@ public final class LaunchDisk: BlockBackend, @unchecked Sendable {
 
     private func mark(_ offset: Int, _ count: Int, _ place: Place) {
         for block in (offset / pageBytes)...((offset + count - 1) / pageBytes) {
+            if self.place(block) == .scratch { scratchBlocks -= 1 }
+            if place == .scratch { scratchBlocks += 1 }
             places.base.storeBytes(of: place.rawValue, toByteOffset: block, as: UInt8.self)
+        }
+    }
+
+    /// Refuses a write for which there is no room left in the scratch file.
+    private func takeRoom(_ offset: Int, _ count: Int) throws(SystemError) {
+        guard scratchBlocksMax < .max else { return }
+        let more = ((offset / pageBytes)...((offset + count - 1) / pageBytes)).count { place($0) != .scratch }
+        guard scratchBlocks + more <= scratchBlocksMax else {
+            throw SystemError("write", "an instance's scratch file", errno: Errno(rawValue: ENOSPC))
         }
     }
 

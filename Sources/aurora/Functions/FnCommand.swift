@@ -19,7 +19,8 @@ struct GatewayOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The gateway; also $AURORA_ENDPOINT. Default: http://127.0.0.1:9000.", valueName: "url"))
     var endpoint: String?
 
-    @Option(help: ArgumentHelp(
+    @Option(
+        help: ArgumentHelp(
             "A file with the gateway's token; also $AURORA_TOKEN_FILE. That of a gateway of this user is found.", valueName: "file"))
     var tokenFile: String?
 

@@ -18,12 +18,16 @@ final class Instance: Sendable {
     /// When the guest's console printed first; zero: not yet.
     var firstOutput: Int64 { output.first }
 
+    /// Bytes that an instance may have written to its disk at once, unless its function has more room there.
+    static let scratchBytesMax = 1 << 30
+
     /// Makes the machine; nothing of a function is known yet.
     init(_ runtime: InstanceRuntime) throws {
         self.runtime = runtime
         memory = try LaunchMemory(runtime.image, state: runtime.state)
         let directory = runtime.launchPath
         disk = try LaunchDisk(runtime.image) { () throws(SystemError) in try ScratchFile(in: directory) }
+        disk.limitScratch(bytes: Instance.scratchBytesMax)
         let output = output
         machine = try Machine(runtime.configuration(disk, console: { _ in output.note() }), aheadOf: runtime.state, memory: memory.mappings)
     }

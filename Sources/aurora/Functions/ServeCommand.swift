@@ -22,6 +22,8 @@ struct ServeCommand: ParsableCommand {
     @Flag(help: "Serve whoever connects, which is every user of this host. Other hosts are not served then.") var noToken = false
     @Option(help: ArgumentHelp("Requests served at once, over all functions.", valueName: "count")) var concurrency = 256
     @Option(help: ArgumentHelp("Instances alive at once, idle ones included.", valueName: "count")) var instances = 1024
+    @Option(help: ArgumentHelp("Memory promised to instances alive at once; the default is eight times the host's.", valueName: "size"))
+    var memory: String?
     @Option(help: ArgumentHelp("How long an idle instance is kept.", valueName: "seconds")) var idleTimeout = 300
     @Option(help: ArgumentHelp("How long a request waits for an instance before 429.", valueName: "milliseconds")) var waitLimit = 10_000
     @Option(help: ArgumentHelp("Machines kept ready for each runtime.", valueName: "count")) var pool = 4
@@ -35,6 +37,7 @@ struct ServeCommand: ParsableCommand {
         ] where !range.contains(value) {
             throw ValidationError("--\(name) must be \(range.lowerBound) to \(range.upperBound)")
         }
+        if let memory { _ = try MemorySize.parse(memory) }
         if noToken, tokenFile != nil { throw ValidationError("--no-token and --token-file contradict each other") }
         if ListenAddress(listen) == nil { throw ValidationError("--listen \(listen.prefix(80)) is not HOST:PORT, as 127.0.0.1:9000") }
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level \(logLevel.prefix(20)) is not a level") }
@@ -56,6 +59,7 @@ struct ServeCommand: ParsableCommand {
             host: address.host, port: address.port, token: token, path: "\(data.path)/functions")
         configuration.invoker.concurrencyMax = concurrency
         configuration.invoker.instancesMax = instances
+        if let memory { configuration.invoker.memoryPromisedMax = try MemorySize.parse(memory) }
         configuration.invoker.idleSeconds = idleTimeout
         configuration.invoker.waitMilliseconds = waitLimit
         configuration.events.retryMilliseconds = Int64(retryDelay)

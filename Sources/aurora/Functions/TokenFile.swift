@@ -16,10 +16,7 @@ enum TokenFile {
     ///
     /// - Throws: `GroupError` for a file that others can read, as `ssh` has it for keys.
     static func read(_ path: String) throws -> String {
-        let file: OwnedDescriptor
-        do throws(SystemError) { file = try OwnedDescriptor.open(path, O_RDONLY) } catch {
-            throw GroupError(.host, "Cannot read the token file \(path): \(error.errno)")
-        }
+        let file = try open(path)
         var facts = stat()
         try systemCall("look at", path) { clinux_fstat(file.rawValue, &facts) }
         guard facts.st_mode & 0o170000 != 0o100000 || facts.st_mode & 0o077 == 0, facts.st_uid == getuid() || facts.st_uid == 0 else {
@@ -36,6 +33,12 @@ enum TokenFile {
                 remedy: "Make one with: (umask 077; head -c 24 /dev/urandom | base64 > \(path))")
         }
         return token
+    }
+
+    private static func open(_ path: String) throws -> OwnedDescriptor {
+        do throws(SystemError) { return try OwnedDescriptor.open(path, O_RDONLY) } catch {
+            throw GroupError(.host, "Cannot read the token file \(path): \(error.errno)")
+        }
     }
 
     /// The gateway's own token, made at its first start.

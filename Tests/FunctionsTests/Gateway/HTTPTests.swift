@@ -120,7 +120,8 @@ import Testing
                 return connection
             }
             try await fixture.eventually { fixture.source.counts.withLock { $0.atGate.count == 3 } }
-            let refused = try await RawConnection.exchange(Array("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".utf8), port: fixture.gateway.port)
+            let refused = try await RawConnection.exchange(
+                Array("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".utf8), port: fixture.gateway.port)
             #expect(answers(refused) == ["503"])
             fixture.source.openGate()
             for connection in busy { #expect(answers(connection.read()) == ["200"]) }

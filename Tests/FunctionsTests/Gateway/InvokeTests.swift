@@ -39,6 +39,42 @@ import Testing
         }
     }
 
+    /// More memory than may be promised is not: who is refused is told why and when to try again; idle instances make room.
+    @Test func memoryIsPromisedWithinBounds() async throws {
+        try await GatewayFixture.run({ $0.invoker.memoryPromisedMax = 300 << 20 }) { fixture in
+            for name in ["f", "g", "h"] { try await fixture.create(name) }
+            for name in ["f", "g", "h", "f"] { #expect(try await fixture.invoke(name).status == 200) }
+            #expect(fixture.gateway.invoker.totals.idle == 2)
+            async let first = fixture.invoke("f", #""gate""#)
+            async let second = fixture.invoke("g", #""gate""#)
+            try await fixture.eventually { fixture.source.counts.withLock { $0.atGate.count == 2 } }
+            let refused = try await fixture.invoke("h")
+            #expect(refused.status == 429 && refused.type == "TooManyRequestsException" && refused.headers["retry-after"] == "1")
+            #expect(refused.json["Reason"] as? String == "ConcurrentInvocationLimitExceeded")
+            #expect((refused.json["Message"] as? String)?.contains("256 MiB of memory are promised") == true, "\(refused.body)")
+            fixture.source.openGate()
+            let (one, other) = (try await first, try await second)
+            #expect(one.status == 200 && other.status == 200)
+            #expect(try await fixture.invoke("h").status == 200)
+        }
+    }
+
+    /// A host that is short of memory or disk starts no more instances.
+    @Test(arguments: ["memory", "disk"]) func aHostWithoutRoomStartsNothing(_ what: String) async throws {
+        let isShort = Atomic<Bool>(true)
+        try await GatewayFixture.run({
+            $0.invoker.room.memory = { isShort.load(ordering: .relaxed) && what == "memory" ? 600 << 20 : 8 << 30 }
+            $0.invoker.room.disk = { isShort.load(ordering: .relaxed) && what == "disk" ? 100 << 20 : 8 << 30 }
+        }) { fixture in
+            try await fixture.create()
+            let refused = try await fixture.invoke()
+            #expect(refused.status == 429 && refused.headers["retry-after"] == "1" && refused.body.contains("MiB left") == (what == "disk"))
+            #expect(refused.body.contains(what) && fixture.source.started == 0, "\(refused.body)")
+            isShort.store(false, ordering: .relaxed)
+            #expect(try await fixture.invoke().status == 200)
+        }
+    }
+
     /// What a function printed before it took too long, or was lost, is not lost with it.
     @Test(arguments: ["timeout", "large", "lost", "hang"]) func whatWasPrintedIsKept(_ what: String) async throws {
         try await GatewayFixture.run({ $0.invoker.graceMilliseconds = 10 }) { fixture in

@@ -23,7 +23,8 @@ import Testing
             try await fixture.settle("f")
             let plan = try #require(fixture.builder.plans.withLock { $0.last })
             #expect(plan.function.timeoutSeconds == 9 && plan.function.memoryBytes == 256 << 20 && plan.handler == "app.handler")
-            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
+            #expect(
+                try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
             #expect(try await fixture.invoke().status == 200)
             #expect(try await fixture.send("DELETE", "/2015-03-31/functions/f").status == 204)
             #expect(try await fixture.invoke().status == 404)
@@ -43,7 +44,8 @@ import Testing
             #expect(plans.count == 2)
             #expect(plans.last?.function.timeoutSeconds == 9 && plans.last?.environment == ["A": "b"])
             #expect(plans.last?.handler == "app.handler")
-            #expect(try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
+            #expect(
+                try await fixture.send("GET", "/aurora/functions/f/code").body == String(decoding: ZipMaker.code("x = 2"), as: UTF8.self))
             let wrong = #"{"ZipFile":"\#(code)","Timeout":0}"#
             #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/code", body: wrong).status == 400)
             #expect(fixture.builder.plans.withLock { $0.count } == 2)
