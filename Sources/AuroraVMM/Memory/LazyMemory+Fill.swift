@@ -25,7 +25,7 @@ extension LazyMemory {
 
     private func fetch(_ pages: Range<Int>, _ buffer: UnsafeMutableRawBufferPointer) throws(PageSourceError) {
         let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(pages.count * pageBytes)])
-        try source.read(page: pages.lowerBound, count: pages.count, into: bytes)
+        try source.readToGoOn(page: pages.lowerBound, count: pages.count, into: bytes)
         try repeatUntilFilled(pages) { place, done throws(SystemError) in
             try faults.fill(place, with: UnsafeRawBufferPointer(rebasing: bytes[done...]))
         }

@@ -15,6 +15,16 @@ public protocol PageSource: Sendable {
     func read(page: Int, count: Int, into buffer: UnsafeMutableRawBufferPointer) throws(PageSourceError)
 }
 
+extension PageSource {
+    /// Reads neighbouring pages of memory with which a guest goes on: generators of random numbers in them will draw new seeds.
+    ///
+    /// - Throws: what `read` throws.
+    func readToGoOn(page: Int, count: Int, into buffer: UnsafeMutableRawBufferPointer) throws(PageSourceError) {
+        try read(page: page, count: count, into: buffer)
+        InheritedGenerators.expire(in: UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(count * pageBytes)))
+    }
+}
+
 /// A page that its source cannot give.
 public struct PageSourceError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The page's number.

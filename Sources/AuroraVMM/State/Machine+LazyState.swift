@@ -74,7 +74,7 @@ extension PageSource {
                 while next < end, next - page < Self.runMax, has(next) { next += 1 }
                 if next > page {
                     let place = mapping.base + (page - firstPage) * pageBytes
-                    try read(page: page, count: next - page, into: .init(start: place, count: (next - page) * pageBytes))
+                    try readToGoOn(page: page, count: next - page, into: .init(start: place, count: (next - page) * pageBytes))
                 }
                 page = max(next, page + 1)
             }

@@ -78,7 +78,7 @@ extension GuestMemory {
             let count = (end - page) * pageBytes
             let bytes = UnsafeMutableRawBufferPointer(start: region.mapping.base + place.page * pageBytes, count: count)
             if isStored {
-                try source.read(page: page, count: end - page, into: bytes)
+                try source.readToGoOn(page: page, count: end - page, into: bytes)
             } else {
                 bytes.initializeMemory(as: UInt8.self, repeating: 0)
             }

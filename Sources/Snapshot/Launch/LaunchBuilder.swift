@@ -102,6 +102,8 @@ struct LaunchBuilder {
                     throw .unsuitable("page \(run.first + done) cannot be")
                 }
                 do throws(StoreError) { try origin.reader.readRun(from: key, into: part) } catch { throw .store("\(error)") }
+                // Pages are mapped from here, so this is where instances come to differ.
+                if map == 0 { InheritedGenerators.expire(in: part) }
                 try write(UnsafeRawBufferPointer(part), to: number, atPage: run.place + done, path, &sum)
                 done += count
             }

@@ -4,7 +4,7 @@ internal import Store
 /// What a launch image is: `launch.json`, a line of JSON and a line with its checksum.
 public struct LaunchManifest: Codable, Hashable, Sendable {
     /// The version this source writes and reads.
-    public static let currentVersion = 1
+    public static let currentVersion = 2
     static let fileName = "launch.json"
     static let bytesMax = 64 << 10
 

@@ -15,13 +15,14 @@ struct BuildRuntime {
     /// A step of another process that made an image and booted it.
     private static let lockSecondsMax: Int64 = 1_800
 
-    /// What a guest is given before its runtime is started; the warm start's program is the input.
+    /// What a guest is given before its runtime is started; what its processes load is the input.
     ///
     /// Each restored instance writes its own name to `/etc/hosts` before it serves its first request: in memory, because a
     /// write to the root disk takes milliseconds. An image without `mount` goes without that.
-    private static let layout =
-        "mkdir -p /var/task /var/runtime && cat >/var/runtime/warm && "
-        + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; }"
+    private static func layout(_ runtime: LambdaRuntime) -> String {
+        "mkdir -p /var/task /var/runtime && cat >\(runtime.preload.path) && "
+            + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; }"
+    }
 
     let data: DataDirectory
     let progress: (BuildStep) -> Void
@@ -57,7 +58,7 @@ struct BuildRuntime {
         let stream = function.runtimeStreamName
         let identity = [
             "runtime", image.manifest.rootSHA256, try ImageCommand.kernels.current().manifest.version, GuestPrograms.digest,
-            "\(functionProtocolVersion)", "\(function.memoryBytes)", BuildRuntime.layout, runtime.warmStart,
+            "\(functionProtocolVersion)", "\(function.memoryBytes)", BuildRuntime.layout(runtime), runtime.preload.text,
         ]
         if let found = current(stream, identity) { return found }
         let lock = try lock(stream)
@@ -86,7 +87,7 @@ struct BuildRuntime {
         if let first = agent.welcome.bootFailures.first { throw FunctionBuildError.runtime("the guest started with a failure: \(first)") }
         try agent.configure(ConfigureRequest(hostname: "function", wallClockNanoseconds: UInt64(max(0, clinux_wall_nanoseconds()))))
         agent.close()
-        try BuildRuntime.run(BuildRuntime.layout, Array(runtime.warmStart.utf8), machine)
+        try BuildRuntime.run(BuildRuntime.layout(runtime), Array(runtime.preload.text.utf8), machine)
         if !runtime.warmStart.isEmpty { try warm(runtime, function, machine) }
         let last = try machine.agent()
         try last.sync()

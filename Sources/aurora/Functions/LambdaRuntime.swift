@@ -39,8 +39,13 @@ struct LambdaRuntime {
         name == "python3" ? ["/usr/bin/python3", "-m", "awslambdaric", handler] : ["/var/task/bootstrap"]
     }
 
+    /// What the guest has in a file for its processes to load: the warm start, or what every Node loads.
+    var preload: (path: String, text: String) {
+        warmStart.isEmpty ? ("/var/runtime/node.cjs", LambdaRuntime.nodePreload) : ("/var/runtime/warm", warmStart)
+    }
+
     /// The program that runs `warmStart`.
-    var warmCommand: [String] { ["/usr/bin/python3", "/var/runtime/warm"] }
+    var warmCommand: [String] { ["/usr/bin/python3", preload.path] }
 
     /// What all functions find in their environment unless a deployment says otherwise.
     static let commonEnvironment = [
@@ -59,6 +64,7 @@ struct LambdaRuntime {
             "AWS_LAMBDA_LOG_STREAM_NAME": plan.function.revision,
             "AWS_LAMBDA_INITIALIZATION_TYPE": plan.isSnapStart ? "snap-start" : "on-demand",
         ]
+        if warmStart.isEmpty { all.merge(["NODE_OPTIONS": "--require=\(preload.path)"]) { own, _ in own } }
         all.merge(["AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"]) { own, _ in own }
         all.merge(reserved) { $1 }
         return all.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }

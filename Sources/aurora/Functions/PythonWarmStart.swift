@@ -2,7 +2,10 @@ extension LambdaRuntime {
     /// Loads Python and `awslambdaric`, serves a few requests of nobody, asks the agent which function it is, and becomes what
     /// `python3 -m awslambdaric HANDLER` would be.
     ///
-    /// What Python reads when it starts cannot be changed afterwards: a function that sets such a variable gets a fresh process.
+    /// What Python reads when it starts cannot be changed afterwards: a function that sets such a variable gets a fresh process, which
+    /// runs this program with the function's arguments.
+    ///
+    /// A restored instance seeds `random` and `numpy.random` anew, and adds to OpenSSL's state, before it runs anything of the function.
     ///
     /// The rehearsal has everything that each request needs loaded, linked and specialized in the snapshot: a page that the first
     /// request of a restored instance does not touch for the first time costs it no fault of the guest's own. The client's address is
@@ -26,22 +29,64 @@ extension LambdaRuntime {
             return {name: value for name, value in environment.items() if name.startswith(names)}
 
         \(pythonRehearsal)
+        \(pythonRenewal)
 
-        rehearse()
-        gc.collect()
-        gc.freeze()
-        directory, arguments, environment = order()
-        os.chdir(directory)
-        if arguments[1:3] != [b"-m", b"awslambdaric"] or at_start(environment) != at_start(os.environb):
-            os.execve(arguments[0], arguments, environment)
-        os.environb.clear()
-        os.environb.update(environment)
-        time.tzset()
-        sys.path[0] = os.getcwd()
-        sys.argv = [os.fsdecode(argument) for argument in arguments[2:]]
-        del order, at_start, rehearse, rehearse_requests, answer_requests, directory, arguments, environment
+        def become_function():
+            rehearse()
+            gc.collect()
+            gc.freeze()
+            directory, arguments, environment = order()
+            os.chdir(directory)
+            if arguments[1:3] != [b"-m", b"awslambdaric"]:
+                os.execve(arguments[0], arguments, environment)
+            if at_start(environment) != at_start(os.environb):
+                os.execve(arguments[0], arguments[:1] + [os.fsencode(__file__)] + arguments[3:], environment)
+            os.environb.clear()
+            os.environb.update(environment)
+            time.tzset()
+            return [os.fsdecode(argument) for argument in arguments[3:]]
+
+        sys.argv = ["awslambdaric"] + (sys.argv[1:] or become_function())
+        if not sys.flags.safe_path:
+            sys.path[0] = os.getcwd()
+        renew_when_restored()
+        del order, at_start, rehearse, rehearse_requests, answer_requests, become_function, renew_when_restored
         runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
         """
+
+    /// `renew_when_restored`: the generators that Python code draws from are seeded anew when an instance goes on from the snapshot,
+    /// before hooks and handler of the function run.
+    ///
+    /// Only those that were loaded; a fixed seed that the function had chosen is gone, too. The snapshot is taken when the runtime
+    /// asks for its restore or, without them, for its first request.
+    private static let pythonRenewal = #"""
+        def renew_generators():
+            renewals = {
+                "random": lambda module: module.seed(),
+                "numpy.random": lambda module: module.seed(),
+                "ssl": lambda module: module.RAND_add(os.urandom(64), 64),
+            }
+            for name, renew in renewals.items():
+                try:
+                    if name in sys.modules:
+                        renew(sys.modules[name])
+                except Exception:
+                    traceback.print_exc()
+
+        def renew_when_restored():
+            if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                return snapshot_restore_py.register_after_restore(renew_generators)
+            client = awslambdaric.lambda_runtime_client.LambdaRuntimeClient
+            wait = client.wait_next_invocation
+
+            def wait_first(self):
+                request = wait(self)
+                client.wait_next_invocation = wait
+                renew_generators()
+                return request
+
+            client.wait_next_invocation = wait_first
+        """#
 
     /// `rehearse`, and what it calls.
     private static let pythonRehearsal = #"""
