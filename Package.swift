@@ -45,7 +45,7 @@ let package = Package(
                 .embedInCode("Recipes/apt.sh"), .embedInCode("Recipes/kernel/fetch.sh"), .embedInCode("Recipes/kernel/modules.sh"),
                 .embedInCode("Recipes/module/build-module.sh"), .embedInCode("Recipes/module/aurora.c"),
                 .embedInCode("Recipes/module/Kbuild"), .embedInCode("Recipes/base/build-image.sh"),
-                .embedInCode("Recipes/import/make-root.sh"),
+                .embedInCode("Recipes/import/make-root.sh"), .embedInCode("Recipes/confined.sh"),
             ],
             swiftSettings: strict),
         // Names, configuration, state and control of persistence groups; published ports; the runtime of a VMM process.

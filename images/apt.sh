@@ -36,11 +36,6 @@ candidate() {
     apt_cache policy "$1" | sed -n 's/^  Candidate: //p'
 }
 
-# digest FILE: its SHA-256. openssl uses the processor's instructions where coreutils does not, four times faster.
-digest() {
-    if command -v openssl >/dev/null; then openssl dgst -sha256 -r "$1"; else sha256sum "$1"; fi | cut -d ' ' -f 1
-}
-
 # own_namespace SCRIPT ARGUMENT...: runs the script again in process and mount name spaces of its own, where that is
 # allowed: when it is killed, all it started dies and all it mounted goes away with it.
 own_namespace() {

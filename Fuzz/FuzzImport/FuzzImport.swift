@@ -57,7 +57,7 @@ private func layer(_ bytes: [UInt8]) {
     var reader = TarReader(archive)
     do throws(ImportRefusal) {
         while let entry = try reader.next() {
-            guard entry.offset >= 0, entry.size >= 0, entry.offset <= bytes.count, entry.size <= bytes.count - entry.offset else {
+            guard entry.offset >= 0, entry.stored >= 0, entry.offset <= bytes.count, entry.stored <= bytes.count - entry.offset else {
                 print("\(entry) of \(bytes.count) bytes")
                 abort()
             }
@@ -65,14 +65,15 @@ private func layer(_ bytes: [UInt8]) {
         }
     } catch {}
     guard let survey = try? LayerSurvey(archive, bytesMax: 4096, entriesMax: 16) else { return }
-    precondition(survey.bytes <= 4096 && survey.entries + survey.whiteouts.count <= 16)
+    precondition(survey.bytes + survey.headerBytes <= 4096 && survey.entries + survey.whiteouts <= 16)
 }
 
 private func check(_ entry: TarEntry) {
     guard let path = try? LayerPath(entry.path) else { return }
     let bad: [[UInt8]] = [[], Array(".".utf8), Array("..".utf8)]
     precondition(path.names.allSatisfy { !bad.contains($0) && !$0.contains(0) && !$0.contains(UInt8(ascii: "/")) })
-    _ = path.leadsOut(entry.link)
+    if let map = entry.sparse { precondition(map.pieces.allSatisfy { $0.count > 0 && $0.place + $0.count <= map.size }) }
+    precondition(entry.attributes.kept.reduce(0) { $0 + $1.name.count + $1.value.count } <= ImportLimits.attributeBytesKept)
     guard case .remove(let names)? = try? path.whiteout else { return }
     precondition(names.allSatisfy { !bad.contains($0) })
 }
@@ -116,8 +117,13 @@ private func image(_ bytes: [UInt8], isSaved: Bool) {
     guard let file = try? FileBytes("/proc/self/fd/\(number)") else { abort() }
     var limits = ImportLimits()
     limits.layersMax = 8
-    let planner = ImagePlanner(place: Documents(bytes, file, isSaved: isSaved), limits: limits) { (blob) throws(ImportRefusal) in blob.bytes
-    }
+    let planner = ImagePlanner(
+        place: Documents(bytes, file, isSaved: isSaved), limits: limits, processor: .v2,
+        verified: { (blob) throws(ImportRefusal) in blob.bytes },
+        digest: { (_) throws(ImportRefusal) in
+            guard let digest = ContentDigest("sha256:\(String(repeating: "0", count: 64))") else { throw ImportRefusal("no digest") }
+            return digest
+        })
     let plan = try? isSaved ? planner.savedImage(reference: nil) : planner.layout(tag: nil)
     _ = descriptor.rawValue
     guard let plan else { return }
@@ -132,6 +138,7 @@ private func names(_ bytes: [UInt8]) {
     if let time = Decimal.time(bytes) { precondition(time.nanoseconds < 1_000_000_000) }
     if let number = Decimal.unsigned(bytes) { precondition(number >= 0) }
     var known: [TarExtension: [UInt8]] = [:]
-    var attributes: [TarEntry.Attribute] = []
+    _ = ProcessorLevel(description: text)
+    var attributes = TarAttributes()
     try? PaxRecords.parse(bytes, into: &known, attributes: &attributes)
 }

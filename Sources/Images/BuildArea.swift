@@ -1,9 +1,6 @@
 internal import CLinux
 internal import Linux
 
-/// Told what a build is doing, one short phrase a step.
-public typealias BuildProgress = @Sendable (String) -> Void
-
 /// A build under way: the lock, a private directory beside the target, and a log.
 ///
 /// Invariants: nothing is visible under the target's name before it is complete and on the disk; a build that dies
@@ -19,6 +16,7 @@ struct BuildArea {
     let log: String
     private let lock: BuildLock
     private let recipes: Recipes
+    private let progress: BuildProgress
 
     /// The most that is read of the end of a log, in bytes.
     private static let logTailMax = 64 << 10
@@ -26,7 +24,10 @@ struct BuildArea {
     private static let freeBytesMin = 1 << 20
 
     /// Enters an area whose lock is held: removes what a dead build left and starts afresh.
-    init(what: String, name: String, parent: String, logs: String, lock: BuildLock, recipes: Recipes) throws(ImageError) {
+    init(
+        what: String, name: String, parent: String, logs: String, lock: BuildLock, recipes: Recipes, progress: @escaping BuildProgress
+    ) throws(ImageError) {
+        self.progress = progress
         self.what = what
         self.lock = lock
         self.recipes = recipes
@@ -36,6 +37,7 @@ struct BuildArea {
             try Files.removeTree(directory)
             try Files.makeDirectory(result)
             try Files.makeDirectory(logs)
+            Files.makePrivate([parent, logs])
             try Files.write([], to: log)
             try recipes.write(to: "\(directory)/recipes")
         } catch {
@@ -50,14 +52,25 @@ struct BuildArea {
     static func lockPath(name: String, parent: String) -> String { "\(parent)/.lock-\(name)" }
 
     /// Runs one script of the recipes with the result's error messages in the log.
-    func runRecipe(_ script: String, _ arguments: [String], output: String? = nil) throws(ImageError) {
+    ///
+    /// - Parameter isWatched: whether what it says of its steps, and the bytes it writes, are told while it runs.
+    func runRecipe(
+        _ script: String, _ arguments: [String], input: String = "/dev/null", output: String? = nil, isWatched: Bool = false
+    ) throws(ImageError) {
         // A recipe whose starter is killed dies with it (and, where it has name spaces of its own, with all it started).
-        try run(["setpriv", "--pdeathsig", "KILL", "sh", "\(directory)/recipes/\(script)"] + arguments, output: output)
+        let command = ["setpriv", "--pdeathsig", "KILL", "sh", "\(directory)/recipes/\(script)"] + arguments
+        guard isWatched else { return try run(command, input: input, output: output) }
+        try RecipeWatch(log: log, directory: directory, progress: progress).during { () throws(ImageError) in
+            try run(command, input: input, output: output)
+        }
     }
 
     /// Runs a program that must succeed.
     func run(_ command: [String], input: String = "/dev/null", output: String? = nil) throws(ImageError) {
-        let end = try ChildProcess(command: command, input: input, output: output, log: log, lock: lock).run()
+        try check(try ChildProcess(command: command, input: input, output: output, log: log, lock: lock).run())
+    }
+
+    private func check(_ end: ChildProcess.End) throws(ImageError) {
         switch end {
         case .exited(0): return
         case .exited(let status): throw failure("a step of it ended with status \(status)")
@@ -65,22 +78,46 @@ struct BuildArea {
         }
     }
 
-    /// The hash of a file in hexadecimal, by openssl where it is there: four times faster than coreutils.
+    /// The hash of a file in hexadecimal.
     func digest(of path: String, _ algorithm: ContentDigest.Algorithm = .sha256) throws(ImageError) -> String {
-        let output = "\(directory)/digest"
+        try run(Self.hashing(algorithm), input: path, output: hash)
+        return try readHash()
+    }
+
+    /// The digest of a disk's contents, in hexadecimal.
+    func diskDigest(of path: String) throws(ImageError) -> String {
+        let writer: SharedDescriptor
+        var reader: SharedDescriptor?
+        do throws(SystemError) { (writer, reader) = try Socket.pair() } catch { throw .system(error) }
+        var process = ChildProcess(command: Self.hashing(.sha256), output: hash, log: log, lock: lock)
+        process.inputDescriptor = reader?.rawValue
+        let child = try process.start()
+        // Only the program reads now: when it dies, writing to it fails.
+        reader = nil
+        var failure: ImageError?
+        do throws(ImageError) { try DiskDigest.feed(path, to: writer) } catch { failure = error }
+        _ = clinux_shutdown(writer.rawValue, Int32(SHUT_WR))
+        try check(ChildProcess.wait(for: child))
+        if let failure { throw failure }
+        return try readHash()
+    }
+
+    private var hash: String { "\(directory)/digest" }
+
+    /// Hashes standard input, by openssl where it is there: four times faster than coreutils.
+    private static func hashing(_ algorithm: ContentDigest.Algorithm) -> [String] {
         let name = algorithm.rawValue
-        try run(
-            [
-                "sh", "-c", "if command -v openssl >/dev/null; then exec openssl dgst -\(name) -r \"$1\"; else exec \(name)sum \"$1\"; fi",
-                "sh", path,
-            ],
-            output: output)
-        return String(decoding: try Files.read(output, lengthMax: 4096).prefix { $0 != UInt8(ascii: " ") }, as: UTF8.self)
+        return ["sh", "-c", "if command -v openssl >/dev/null; then exec openssl dgst -\(name) -r; else exec \(name)sum; fi"]
+    }
+
+    private func readHash() throws(ImageError) -> String {
+        String(decoding: try Files.read(hash, lengthMax: 4096).prefix { $0 != UInt8(ascii: " ") }, as: UTF8.self)
     }
 
     /// Makes the result durable and visible under its name, and cleans up.
     func publish(as target: String) throws(ImageError) {
         do {
+            try Files.makeTreePrivate(result)
             try Files.syncTree(result)
             try Files.publish(result, as: target)
             try Files.sync(String(target[..<(target.lastIndex(of: "/") ?? target.endIndex)]))
@@ -108,9 +145,7 @@ struct BuildArea {
         if isDiskFull || lines.contains(where: { $0.contains("No space left on device") }) {
             return .diskFull(what: what, path: directory)
         }
-        // apt's own reason ("E: Unable to locate package x") says more than the script's last line.
-        let reason = lines.last { $0.hasPrefix("E: ") && !$0.contains("apt-get") && !$0.contains("mmdebstrap") }?.dropFirst(3) ?? lines.last
-        return .recipeFailed(what: what, message: preferringLog ? reason.map(String.init) ?? otherwise : otherwise, log: log)
+        return .recipeFailed(what: what, message: preferringLog ? RecipeLog.reason(lines) ?? otherwise : otherwise, log: log)
     }
 
     /// The log is on the same disk: when that is full, the reason may not have got into it.

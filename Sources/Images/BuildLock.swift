@@ -22,7 +22,7 @@ final class BuildLock: Sendable {
     /// - Returns: the lock and whether it had to be waited for; nil when given up.
     static func acquire(_ path: String, attempts: Int = 1, onWait: () -> Bool) throws(ImageError) -> (lock: BuildLock, waited: Bool)? {
         do {
-            let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o644)
+            let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o600)
             let number = file.rawValue
             for attempt in 1...attempts {
                 do {

@@ -13,6 +13,8 @@ struct ChildProcess {
     let command: [String]
     /// What it reads.
     var input = "/dev/null"
+    /// A descriptor it reads from in place of `input`.
+    var inputDescriptor: Int32?
     /// Where its output goes; nil is the log.
     var output: String?
     /// Where its error messages go, appended.
@@ -23,17 +25,24 @@ struct ChildProcess {
     /// Runs the program and waits for it.
     ///
     /// - Throws: `ImageError.system` when it cannot be started.
-    func run() throws(ImageError) -> End {
-        do {
-            return Self.wait(for: try start())
-        } catch { throw .system(error) }
+    func run() throws(ImageError) -> End { Self.wait(for: try start()) }
+
+    /// Starts the program; the caller waits for it.
+    ///
+    /// - Throws: `ImageError.system` when it cannot be started.
+    func start() throws(ImageError) -> pid_t {
+        do throws(SystemError) { return try spawn() } catch { throw .system(error) }
     }
 
-    private func start() throws(SystemError) -> pid_t {
+    private func spawn() throws(SystemError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, input, O_RDONLY, 0)
+        if let inputDescriptor {
+            posix_spawn_file_actions_adddup2(&actions, inputDescriptor, STDIN_FILENO)
+        } else {
+            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, input, O_RDONLY, 0)
+        }
         posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         if let output {
             posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
@@ -64,7 +73,8 @@ struct ChildProcess {
     /// Where a child finds the lock; it never looks at it.
     private static let inheritedLock: Int32 = 3
 
-    private static func wait(for child: pid_t) -> End {
+    /// Waits for the end of a program that was started.
+    static func wait(for child: pid_t) -> End {
         var status: Int32 = 0
         while waitpid(child, &status, 0) < 0, clinux_errno() == EINTR {}
         let signal = status & 0x7f

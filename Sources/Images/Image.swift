@@ -20,12 +20,14 @@ public struct ImageManifest: Codable, Hashable, Sendable {
     public let rootSize: Int
     /// What `root.ext4` took on the disk when it was built, in bytes.
     public let rootAllocated: Int
-    /// The SHA-256 of `root.ext4`, hexadecimal.
+    /// A SHA-256 of `root.ext4`, hexadecimal: of what `rootDigestForm` says.
     public let rootSHA256: String
     /// Changes when the recipe or what was asked for changes.
     public let inputDigest: String
     /// When it was built, ISO 8601 in UTC.
     public let createdAt: String
+    /// What is hashed: `aurora-disk-1`, the data without the holes (docs/images.md); nil for the whole file, as older versions have it.
+    public var rootDigestForm: String?
     /// What was asked for of pip, in order; nil when nothing was.
     public var requestedPip: [String]?
     /// Every Python package that pip installed, with exact versions.
@@ -81,6 +83,7 @@ public struct Image: Sendable {
     init(opening path: String, name: ImageName) throws(ImageError) {
         self.path = path
         self.name = name
+        Files.makePrivate([path, "\(path)/\(Manifest.fileName)", "\(path)/root.ext4"])
         do throws(UnusableManifest) {
             manifest = try Manifest.read(ImageManifest.self, kind: ImageManifest.kind, schema: ImageManifest.schema, from: path)
             try Self.check(manifest, path: path, name: name)

@@ -17,7 +17,7 @@ extension ImageStore {
         defer { area.abandon() }
         do throws(ImportRefusal) {
             let stack = LayerStack(area: area, limits: limits, progress: progress)
-            progress("reading \(reference)")
+            progress(.step("reading \(reference)"))
             let plan = try plan(reference, stack, limits)
             let inputs = recipes.digest(.imported, parameters: [plan.digest.description, size.map { "\($0.bytes)" } ?? ""])
             if let image = try? open(name), image.manifest.inputDigest == inputs { return image }
@@ -42,7 +42,7 @@ extension ImageStore {
         } else {
             place = try BlobArchive(try stack.uncompressed(try FileBytes(reference.path)))
         }
-        let planner = ImagePlanner(place: place, limits: limits, verified: stack.verified)
+        let planner = ImagePlanner(place: place, limits: limits, verified: stack.verified, digest: stack.digest)
         return reference.transport == .dockerArchive
             ? try planner.savedImage(reference: reference.tag) : try planner.layout(tag: reference.tag)
     }
@@ -76,6 +76,7 @@ extension ImageStore {
         let uuid = [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(hexadecimal[$0]) }.joined(separator: "-")
         let isTime =
             plan.created.map { $0.utf8.count <= 64 && $0.utf8.allSatisfy { (45...58).contains($0) || "TZ+".utf8.contains($0) } } ?? false
+        stack.progress(.step("making the root file system"))
         try area.runRecipe(
             "import/make-root.sh",
             [stack.root, "\(area.result)/root.ext4", "\(bytes)", "\(inodes)", uuid, isTime ? plan.created ?? "" : ""])

@@ -38,7 +38,8 @@ public struct ImageStore: Sendable {
     ///
     /// - Throws: `ImageError.system` when the directory cannot be read.
     public func list() throws(ImageError) -> [Entry] {
-        try Files.names(in: directory).compactMap { text in
+        Files.makePrivate([directory])
+        return try Files.names(in: directory).compactMap { text in
             guard let name = try? ImageName(text) else { return nil }
             do throws(ImageError) { return Entry(name: name, image: .success(try open(name))) } catch {
                 return Entry(name: name, image: .failure(error))
@@ -46,10 +47,13 @@ public struct ImageStore: Sendable {
         }
     }
 
+    /// Removes what killed builds left; one that is under way stays.
+    public func tidy() { UnfinishedBuilds.removeLeft(in: directory) }
+
     /// Makes sure there is a base image, building it when it is absent, damaged or made by another recipe.
     ///
     /// - Throws: `ImageError`; a former base image, if any, is then still in place.
-    public func ensureBase(progress: BuildProgress) throws(ImageError) -> Image {
+    public func ensureBase(progress: @escaping BuildProgress) throws(ImageError) -> Image {
         try make(.base, packages: [], pip: [], size: .standard, refresh: false, progress: progress)
     }
 
@@ -59,14 +63,14 @@ public struct ImageStore: Sendable {
     /// - Throws: `ImageError`; a former image of the name, if any, is then still in place.
     public func build(
         _ name: ImageName, packages: [PackageRequest], pip: [PipRequest] = [], size: ImageSize = .standard, refresh: Bool = false,
-        progress: BuildProgress
+        progress: @escaping BuildProgress
     ) throws(ImageError) -> Image {
         guard name != .base else { throw .reservedName(name.description) }
         return try make(name, packages: packages, pip: pip, size: size, refresh: refresh, progress: progress)
     }
 
     private func make(
-        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest], size: ImageSize, refresh: Bool, progress: BuildProgress
+        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest], size: ImageSize, refresh: Bool, progress: @escaping BuildProgress
     ) throws(ImageError) -> Image {
         let wheels = pip.map(\.description)
         let requested = packages.map(\.description) + (wheels.isEmpty ? [] : ["--pip"] + wheels)
@@ -75,27 +79,30 @@ public struct ImageStore: Sendable {
             guard let image = try? open(name), image.manifest.inputDigest == digest else { return nil }
             return image
         }
-        if !refresh, let image = usable() { return image }
+        let former = usable()
+        if !refresh, let former { return former }
         try Files.makeDirectory(directory)
+        tidy()
         let acquired = try BuildLock.acquire(BuildArea.lockPath(name: name.description, parent: directory)) {
-            progress("waiting for another build of image \(name)")
+            progress(.step("waiting for another build of image \(name)"))
             return true
         }
         guard let (lock, waited) = acquired else { throw .beingBuilt(name.description) }
         // Whoever was waited for may just have built the very thing.
-        if waited || !refresh, let image = usable() { return image }
+        if waited || !refresh, let image = usable(), !refresh || image.manifest != former?.manifest { return image }
         let area = try BuildArea(
-            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes)
+            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes,
+            progress: progress)
         defer { area.abandon() }
         let all = packages.map(\.description) + wheels
-        progress("installing \(all.isEmpty ? "a minimal Debian" : all.joined(separator: ", ")) into image \(name)")
+        progress(.step("installing \(all.isEmpty ? "a minimal Debian" : all.joined(separator: ", ")) into image \(name)"))
         do { return try fill(area, name: name, requested: requested, size: size, digest: digest) } catch { throw area.explained(error) }
     }
 
     private func fill(
         _ area: BuildArea, name: ImageName, requested: [String], size: ImageSize, digest: String
     ) throws(ImageError) -> Image {
-        try area.runRecipe("base/build-image.sh", [area.result, "\(size.bytes)"] + requested)
+        try area.runRecipe("base/build-image.sh", [area.result, "\(size.bytes)"] + requested, isWatched: true)
         func text(_ file: String) throws(ImageError) -> String {
             String(decoding: try Files.read("\(area.result)/\(file)", lengthMax: Manifest.lengthMax), as: UTF8.self)
         }
@@ -104,13 +111,14 @@ public struct ImageStore: Sendable {
         var manifest = ImageManifest(
             name: name.description, requestedPackages: Array(packages), packages: InstalledPackage.parse(try text("packages")),
             kernelVersion: try? KernelStore(dataPath: dataPath).current().manifest.version, rootSize: root.bytes,
-            rootAllocated: root.allocated, rootSHA256: String(try text("sha256").prefix { !$0.isWhitespace }), inputDigest: digest,
+            rootAllocated: root.allocated, rootSHA256: try area.diskDigest(of: "\(area.result)/root.ext4"), inputDigest: digest,
             createdAt: Manifest.now())
+        manifest.rootDigestForm = DiskDigest.form
         if packages.count < requested.count {
             manifest.requestedPip = Array(requested.dropFirst(packages.count + 1))
             manifest.pipPackages = InstalledPackage.parse(try text("pip"))
         }
-        for file in ["packages", "sha256", "pip"] where Files.exists("\(area.result)/\(file)") {
+        for file in ["packages", "pip"] where Files.exists("\(area.result)/\(file)") {
             try Files.removeTree("\(area.result)/\(file)")
         }
         try Manifest.write(manifest, to: area.result)
@@ -121,15 +129,17 @@ public struct ImageStore: Sendable {
     }
 
     /// Takes the lock of a name, waiting for whoever has it, and enters a build.
-    func buildArea(_ name: ImageName, _ progress: BuildProgress) throws(ImageError) -> BuildArea {
+    func buildArea(_ name: ImageName, _ progress: @escaping BuildProgress) throws(ImageError) -> BuildArea {
         try Files.makeDirectory(directory)
+        tidy()
         let acquired = try BuildLock.acquire(BuildArea.lockPath(name: name.description, parent: directory)) {
-            progress("waiting for another build of image \(name)")
+            progress(.step("waiting for another build of image \(name)"))
             return true
         }
         guard let (lock, _) = acquired else { throw .beingBuilt(name.description) }
         return try BuildArea(
-            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes)
+            what: "image \(name)", name: name.description, parent: directory, logs: "\(dataPath)/logs", lock: lock, recipes: recipes,
+            progress: progress)
     }
 
     /// Publishes the finished `root.ext4` of a build that is not made of packages.
@@ -141,7 +151,8 @@ public struct ImageStore: Sendable {
         var manifest = ImageManifest(
             name: name.description, requestedPackages: [], packages: [],
             kernelVersion: try? KernelStore(dataPath: dataPath).current().manifest.version, rootSize: root.bytes,
-            rootAllocated: root.allocated, rootSHA256: try area.digest(of: path), inputDigest: inputs, createdAt: Manifest.now())
+            rootAllocated: root.allocated, rootSHA256: try area.diskDigest(of: path), inputDigest: inputs, createdAt: Manifest.now())
+        manifest.rootDigestForm = DiskDigest.form
         manifest.process = process
         manifest.source = source
         try Manifest.write(manifest, to: area.result)
@@ -155,6 +166,7 @@ public struct ImageStore: Sendable {
     /// - Parameter force: even if groups use it; those that run keep it open until they end.
     /// - Throws: `ImageError.notFound`, `.inUse`, `.beingBuilt` or `.system`.
     public func remove(_ name: ImageName, force: Bool = false) throws(ImageError) {
+        tidy()
         guard Files.exists(path(name)) else { throw .notFound(name.description) }
         let users = force ? [] : try users(of: name)
         guard users.isEmpty else { throw .inUse(name: name.description, users: users) }

@@ -41,6 +41,8 @@ public struct Kernel: Sendable {
     /// - Throws: `ImageError.corrupt` when manifest and files do not agree.
     init(opening path: String) throws(ImageError) {
         self.path = path
+        // `current` is a link to it.
+        Files.makePrivate(["\(path)/."])
         do throws(UnusableManifest) {
             manifest = try Manifest.read(KernelManifest.self, kind: KernelManifest.kind, schema: KernelManifest.schema, from: path)
             try Self.check(manifest, path: path)

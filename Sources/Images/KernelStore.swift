@@ -36,19 +36,21 @@ public struct KernelStore: Sendable {
     /// Makes sure there is a kernel, building it when it is absent, damaged or made by another recipe.
     ///
     /// - Throws: `ImageError`; the former kernel, if any, is then still in place.
-    public func ensure(_ freshness: Freshness = .present, progress: BuildProgress) throws(ImageError) -> Kernel {
+    public func ensure(_ freshness: Freshness = .present, progress: @escaping BuildProgress) throws(ImageError) -> Kernel {
         let digest = recipes.digest(.kernel, parameters: [])
+        UnfinishedBuilds.removeLeft(in: directory)
         if freshness == .present, let kernel = usable(digest: digest) { return kernel }
         try Files.makeDirectory(directory)
         let lockPath = BuildArea.lockPath(name: Self.name, parent: directory)
         let acquired = try BuildLock.acquire(lockPath) {
-            progress("waiting for another build of the kernel")
+            progress(.step("waiting for another build of the kernel"))
             return true
         }
         guard let (lock, waited) = acquired else { throw .beingBuilt(Self.name) }
         // Whoever was waited for has just built the newest one.
         if freshness == .present || waited, let kernel = usable(digest: digest) { return kernel }
-        let area = try BuildArea(what: "the kernel", name: Self.name, parent: directory, logs: logs, lock: lock, recipes: recipes)
+        let area = try BuildArea(
+            what: "the kernel", name: Self.name, parent: directory, logs: logs, lock: lock, recipes: recipes, progress: progress)
         defer { area.abandon() }
         do {
             if freshness == .newest, let kernel = usable(digest: digest), isNewest(kernel, in: area) { return kernel }
@@ -71,20 +73,20 @@ public struct KernelStore: Sendable {
         return InstalledPackage.parse(lines.joined(separator: "\n")) == kernel.manifest.packages
     }
 
-    private func build(in area: BuildArea, digest: String, progress: BuildProgress) throws(ImageError) -> Kernel {
+    private func build(in area: BuildArea, digest: String, progress: @escaping BuildProgress) throws(ImageError) -> Kernel {
         let work = "\(area.directory)/work"
-        progress("downloading Debian's kernel")
-        try area.runRecipe("kernel/fetch.sh", ["fetch", work])
+        progress(.step("downloading Debian's kernel"))
+        try area.runRecipe("kernel/fetch.sh", ["fetch", work], isWatched: true)
         let release = try firstLine("\(work)/release")
         let packages = InstalledPackage.parse(try text("\(work)/packages"))
         guard let version = packages.first?.version, Manifest.isFileName(release), Manifest.isFileName(version) else {
             throw .recipeFailed(what: area.what, message: "the downloaded packages have no usable version", log: area.log)
         }
         let modules = "\(area.result)/modules"
-        progress("unpacking kernel \(release)")
+        progress(.step("unpacking kernel \(release)"))
         try KernelExtractor(area: area).extract("\(work)/root/boot/vmlinuz-\(release)", to: "\(area.result)/vmlinux")
         try area.runRecipe("kernel/modules.sh", ["\(work)/root", release, modules])
-        progress("building the device module")
+        progress(.step("building the device module"))
         try area.runRecipe(
             "module/build-module.sh", ["\(work)/root", release, "\(area.directory)/recipes/module", "\(modules)/aurora.ko"])
         // Last: its devices are then probed at once and in order, by drivers that are there.

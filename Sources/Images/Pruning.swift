@@ -38,10 +38,17 @@ enum UnfinishedBuilds {
     /// For half a second: a process that is just being started holds its parent's locks a moment longer.
     static let attempts = 25
 
+    /// Removes those of a directory at the next use of anything in it; one that is under way stays.
+    ///
+    /// What cannot be removed now is left to the next use, or to `aurora image prune`, which says why.
+    static func removeLeft(in directory: String) {
+        _ = try? prune(in: directory, dryRun: false, attempts: 1)
+    }
+
     /// Finds those of a directory, and removes them unless it is only asked.
     ///
     /// A build that is under way holds its lock, and stays.
-    static func prune(in directory: String, dryRun: Bool) throws(ImageError) -> [UnusedItem] {
+    static func prune(in directory: String, dryRun: Bool, attempts: Int = attempts) throws(ImageError) -> [UnusedItem] {
         let prefix = BuildArea.path(name: "", parent: directory).dropFirst(directory.utf8.count + 1)
         var found: [UnusedItem] = []
         for file in try Files.names(in: directory) where file.hasPrefix(prefix) {

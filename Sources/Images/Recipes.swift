@@ -13,6 +13,7 @@ public struct Recipes: Sendable {
         "module/Kbuild": PackageResources.Kbuild,
         "base/build-image.sh": PackageResources.build_image_sh,
         "import/make-root.sh": PackageResources.make_root_sh,
+        "confined.sh": PackageResources.confined_sh,
     ])
 
     /// The scripts of a kernel, of an image of packages, and of an imported one; a change to one must not rebuild the others.
@@ -23,7 +24,7 @@ public struct Recipes: Sendable {
         fileprivate init(directory: Substring?) {
             switch directory {
             case "base": self = .image
-            case "import": self = .imported
+            case "import", "confined.sh": self = .imported
             default: self = .kernel
             }
         }
@@ -52,7 +53,7 @@ public struct Recipes: Sendable {
         for (path, contents) in files {
             let target = "\(directory)/\(path)"
             try Files.makeDirectory(String(target[..<(target.lastIndex(of: "/") ?? target.endIndex)]))
-            try Files.write(contents, to: target, mode: 0o755)
+            try Files.write(contents, to: target, mode: 0o700)
         }
     }
 }

@@ -52,14 +52,14 @@ enum GroupStarter {
             // Making it takes minutes: what no kernel helps against is told first.
             _ = try KVMSystem()
             Terminal.writeError("aurora: there is no kernel yet: making it (once)\n")
-            _ = try ImageCommand.kernels.ensure(progress: ImageCommand.progress)
+            _ = try ProgressReport.during(isQuiet: false) { try ImageCommand.kernels.ensure(progress: $0) }
         }
         guard wanted.image == ImageName.base.description else { return }
         do throws(ImageError) { _ = try ImageCommand.images.open(.base) } catch {
             guard case .notFound = error else { throw error }
             _ = try KVMSystem()
             Terminal.writeError("aurora: there is no image \(wanted.image) yet: making it (once, a minute or two)\n")
-            _ = try ImageCommand.images.ensureBase(progress: ImageCommand.progress)
+            _ = try ProgressReport.during(isQuiet: false) { try ImageCommand.images.ensureBase(progress: $0) }
         }
     }
 

@@ -9,21 +9,14 @@ struct ImageCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "image", abstract: "Build, import, list and remove images: the root file systems groups start from.",
         subcommands: [
-            ImageBuildCommand.self, ImageImportCommand.self, ImageCommitCommand.self, ImageListCommand.self, ImageRemoveCommand.self,
-            ImageInspectCommand.self,
-            ImagePruneCommand.self, ImagePrepareCommand.self,
+            ImagePrepareCommand.self, ImageBuildCommand.self, ImageImportCommand.self, ImageCommitCommand.self, ImageListCommand.self,
+            ImageInspectCommand.self, ImageRemoveCommand.self, ImagePruneCommand.self,
         ])
 
     /// The data directory of this process's user and environment.
     static var dataPath: String { CommandContext.data.path }
     static var images: ImageStore { ImageStore(dataPath: dataPath) }
     static var kernels: KernelStore { KernelStore(dataPath: dataPath) }
-
-    /// Says on a terminal what a build is doing; quiet where nobody watches.
-    static let progress: BuildProgress = { step in
-        guard Terminal.isTerminal(2) else { return }
-        Terminal.writeError("aurora: \(step)\n")
-    }
 
     /// A size as people read it, for example "128 MiB".
     static func readable(_ bytes: Int) -> String {

@@ -31,9 +31,12 @@ struct ImageBuildCommand: ParsableCommand {
     @Flag(help: "Build even if an image of the same inputs is there.")
     var refresh = false
 
+    @OptionGroup var progress: ProgressOptions
+
     func run() throws {
-        let image = try ImageCommand.images.build(
-            name, packages: packages, pip: pip, size: size, refresh: refresh, progress: ImageCommand.progress)
+        let image = try progress.during {
+            try ImageCommand.images.build(name, packages: packages, pip: pip, size: size, refresh: refresh, progress: $0)
+        }
         print(image.name)
     }
 }

@@ -18,6 +18,8 @@ struct ImageCommitCommand: ParsableCommand {
 
     @OptionGroup var store: StoreOptions
 
+    @OptionGroup var progress: ProgressOptions
+
     @Argument(help: "The group's name.") var group: String
     @Argument(help: ArgumentHelp("The image's name.", valueName: "name"), transform: { try ImageName($0) })
     var name: ImageName
@@ -39,9 +41,11 @@ struct ImageCommitCommand: ParsableCommand {
         process.environment = context.configuration.environment
         process.directory = context.configuration.directory
         process.user = context.configuration.user
-        let image = try ImageCommand.images.commit(
-            name, bytes: bytes, source: source, process: process, progress: ImageCommand.progress
-        ) { file in try Self.copy(reader, bytes: bytes, to: file) }
+        let image = try progress.during { progress in
+            try ImageCommand.images.commit(
+                name, bytes: bytes, source: source, process: process, progress: progress,
+                fill: { try Self.copy(reader, bytes: bytes, to: $0) }, check: { try DiskCheckMachine.check($0, progress: progress) })
+        }
         print(image.name)
     }
 

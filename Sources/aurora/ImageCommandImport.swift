@@ -15,7 +15,7 @@ struct ImageImportCommand: ParsableCommand {
             """,
         discussion: """
             Every digest is verified before anything is used; an image that is damaged, hostile or too large is refused and leaves \
-            nothing. Entry point, command, environment, user and working directory of the image are what \
+            nothing. Of several variants of an architecture the best that this processor runs is taken. Entry point, command, environment, user and working directory of the image are what \
             aurora run starts when no command is given.
             """)
 
@@ -31,6 +31,8 @@ struct ImageImportCommand: ParsableCommand {
     @Option(help: "The most that the layers may unpack to, for example 8G.")
     var unpackedMax = MemorySize.format(ImportLimits().unpackedBytesMax)
 
+    @OptionGroup var progress: ProgressOptions
+
     func validate() throws {
         try CommandContext.validate { () throws(GroupError) in _ = try MemorySize.parse(unpackedMax) }
     }
@@ -40,7 +42,10 @@ struct ImageImportCommand: ParsableCommand {
         try Self.keepOwners()
         var limits = ImportLimits()
         limits.unpackedBytesMax = try MemorySize.parse(unpackedMax)
-        print(try ImageCommand.images.importImage(reference, as: name, size: size, limits: limits, progress: ImageCommand.progress).name)
+        let image = try progress.during {
+            try ImageCommand.images.importImage(reference, as: name, size: size, limits: limits, progress: $0)
+        }
+        print(image.name)
     }
 
     /// An ordinary user's files have one owner: `fakeroot` makes this program and mke2fs see those of the image.

@@ -10,6 +10,7 @@ struct ImageInspectCommand: ParsableCommand {
     var name: ImageName
 
     func run() throws {
+        ImageCommand.images.tidy()
         print(try ImageCommand.json(ImageDescription(try ImageCommand.images.open(name))))
     }
 }

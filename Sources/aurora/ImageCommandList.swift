@@ -18,6 +18,7 @@ struct ImageListCommand: ParsableCommand {
     var quiet = false
 
     func run() throws {
+        ImageCommand.images.tidy()
         let entries = try ImageCommand.images.list()
         if quiet {
             for entry in entries { print(entry.name) }

@@ -19,7 +19,6 @@ final class Fixture: Sendable {
     static let goodImage = """
         truncate -s 8192 "$1/root.ext4"
         printf 'base-files 12.4\\nlibc6 2.36-9\\n' > "$1/packages"
-        sha256sum "$1/root.ext4" > "$1/sha256"
 
         """
 

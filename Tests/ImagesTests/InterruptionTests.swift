@@ -22,8 +22,7 @@ import Testing
 
     @Test(arguments: [
         "kill -KILL $$", "truncate -s 4096 \"$1/root.ext4\"; kill -TERM $$", "exit 1", "true", "truncate -s 0 \"$1/root.ext4\"",
-        "printf x > \"$1/root.ext4\"; printf 'a 1\\n' > \"$1/packages\"; echo nonsense > \"$1/sha256\"",
-        "mkdir \"$1/root.ext4\"; : > \"$1/packages\"; : > \"$1/sha256\"", "rm -rf \"$1\"",
+        "printf x > \"$1/root.ext4\"", "mkdir \"$1/root.ext4\"; : > \"$1/packages\"", "rm -rf \"$1\"",
     ])
     func noHalfMadeImage(script: String) throws {
         let fixture = try Fixture()
@@ -37,9 +36,31 @@ import Testing
         try fixture.write("left", to: "images/.building-base/result/root.ext4")
         try fixture.write("left", to: "images/.building-base/tmp/deep/er")
         try fixture.write("another's", to: "images/.building-other/result/root.ext4")
+        try fixture.write("under way", to: "images/.building-busy/result/root.ext4")
+        let busy = try #require(
+            try BuildLock.acquire(BuildArea.lockPath(name: "busy", parent: "\(fixture.path)/images"), onWait: { false }))
         _ = try fixture.images().ensureBase(progress: silent)
-        #expect(try fixture.names("images") == [".building-other", "base"])
+        // The other's goes as well, whatever is used next; what somebody is building stays.
+        #expect(try fixture.names("images") == [".building-busy", "base"])
         #expect(try fixture.images().list().map(\.name) == [.base])
+        withExtendedLifetime(busy) {}
+    }
+
+    /// A build that had to wait, because somebody only looked for what killed builds left, is done all the same.
+    @Test func refreshingBuildsAnew() async throws {
+        let fixture = try Fixture()
+        let store = fixture.images("echo x >> '\(fixture.path)/runs'\n" + Fixture.goodImage)
+        let name = try ImageName("a")
+        _ = try store.build(name, packages: [], progress: silent)
+        let lockPath = BuildArea.lockPath(name: "a", parent: "\(fixture.path)/images")
+        var held = try BuildLock.acquire(lockPath, onWait: { false })?.lock
+        try #require(held != nil)
+        let waits = Waits()
+        async let build = onThread { try store.build(name, packages: [], refresh: true) { waits.note($0) } }
+        while waits.count.load(ordering: .relaxed) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+        held = nil
+        _ = try await build
+        #expect(try Files.size("\(fixture.path)/runs").bytes == 4)
     }
 
     /// Eight builders of one name at once: one builds, the others wait and use what it made.
@@ -121,8 +142,8 @@ import Testing
 /// Counts the builders that had to wait.
 private final class Waits: Sendable {
     let count = Atomic<Int>(0)
-    func note(_ step: String) {
-        if step.hasPrefix("waiting") { count.add(1, ordering: .relaxed) }
+    func note(_ event: BuildEvent) {
+        if case .step(let step) = event, step.hasPrefix("waiting") { count.add(1, ordering: .relaxed) }
     }
 }
 

@@ -3,13 +3,13 @@
 #
 #   build-image.sh DIRECTORY SIZE [PACKAGE...] [--pip REQUIREMENT...]
 #
-# fills DIRECTORY: root.ext4 (sparse, SIZE bytes), sha256, packages, pip. packages and pip list what is installed, one
-# "NAME VERSION" a line. What is asked for with --pip comes as wheels from where this host's pip gets them, for the image's
-# own Python (a package that brings it must be among the packages); nothing of it is run while the image is built, but for
-# the translation to byte code, which the image's Python does. Root uses mmdebstrap's root mode; an ordinary user its
-# unshare mode, and fakeroot to keep the owners of files. The result depends on the state of the archive and on the
-# arguments; the time stamps of the ext4 file do not repeat. Exit statuses: apt.sh; 5 mmdebstrap failed, 6 mke2fs failed,
-# 7 pip failed.
+# fills DIRECTORY: root.ext4 (sparse, SIZE bytes), packages, pip. packages and pip list what is installed, one "NAME VERSION" a
+# line. What is asked for with --pip comes as wheels from where this host's pip gets them, for the image's own Python (a package
+# that brings it must be among the packages); nothing of it is run while the image is built, but for the translation to byte
+# code, which the image's Python does. Root uses mmdebstrap's root mode; an ordinary user its unshare mode, and fakeroot to keep
+# the owners of files. The result depends on the state of the archive and on the arguments; the time stamps of the ext4 file do
+# not repeat. Lines that begin with "I: ", mmdebstrap's among them, say what is being done. Exit statuses: apt.sh; 5 mmdebstrap
+# failed or a package is not known, 6 mke2fs failed, 7 pip failed.
 set -eu
 . "$(dirname "$0")/../apt.sh"
 umask 022
@@ -41,8 +41,42 @@ if [ -z "$sources" ]; then
     [ -n "$sources" ] || fail 3 "the apt sources of this host name no Debian $suite archive"
 fi
 
+# known REQUEST: whether apt's lists have the package, and the version if one is asked for; for a virtual package, one that provides it.
+known() {
+    name=${1%%=*}
+    version=${1#"$name"}
+    apt_cache showpkg "$name" 2>/dev/null | awk -v version="${version#=}" '
+        /^Versions:/ { part = 1; next }
+        /^Reverse Provides:/ { part = 2; next }
+        /^[A-Z]/ { part = 0 }
+        part == 1 && NF > 0 && (version == "" || $1 == version) { found = 1 }
+        part == 2 && NF > 0 && version == "" { found = 1 }
+        END { exit !found }'
+}
+
+# Where apt keeps its lists.
+directory_of_lists() { apt_config shell lists Dir::State::lists/d | sed "s/^lists='//; s/'\$//"; }
+
+# unknown_packages REQUEST...: those that apt's lists do not have, up to --pip.
+unknown_packages() {
+    for request in "$@"; do
+        [ "$request" != --pip ] || return 0
+        known "$request" || echo "$request"
+    done
+}
+
+# A wrong name is told before anything is fetched. Old lists may lack what is new: then today's are asked.
+if [ -n "$(unknown_packages "$@")" ]; then
+    if [ -z "$(find "$(directory_of_lists)" -maxdepth 1 -name "*$suite*_InRelease" -cmin -1440 2>/dev/null)" ]; then
+        echo "I: asking apt for today's lists..." >&2
+        use_private_lists "$directory"
+    fi
+    unknown=$(unknown_packages "$@" | tr '\n' ' ')
+    [ -z "$unknown" ] || fail 5 "E: Unable to locate package ${unknown% } in Debian $suite"
+fi
+
 # Every file is dated no later than the archive itself, so that two builds from one state agree.
-lists=$(apt_config shell lists Dir::State::lists/d | sed "s/^lists='//; s/'\$//")
+lists=$(directory_of_lists)
 SOURCE_DATE_EPOCH=$(sed -n 's/^Date: //p' "$lists"*"$suite"*_InRelease 2>/dev/null |
     while read -r date; do date -d "$date" +%s; done | sort -n | tail -n 1)
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
@@ -71,10 +105,18 @@ done
 [ $# -eq 0 ] || shift
 # Requirements hold no blanks: the caller has checked them.
 requirements=$*
+# The image every host has also checks and repairs the disks of others (e2fsck, in a machine of its own).
+[ -n "$include" ] || include=e2fsprogs
 proxy=$(apt_config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
+# Documentation is left out, but not the directories for it: installation scripts put links there (Java's, for the manual pages that
+# it keeps elsewhere).
+manual=/usr/share/man
+keep_directories='for part in man/man1 man/man2 man/man3 man/man4 man/man5 man/man6 man/man7 man/man8 man/man9 info doc locale lintian bug
+do mkdir -p "$1/usr/share/$part"; done'
 echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring="$keyring" \
-    ${include:+--include="$include"} ${proxy:+--aptopt="$proxy"} \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+    --include="$include" ${proxy:+--aptopt="$proxy"} --setup-hook="$keep_directories" \
+    --dpkgopt="path-exclude=$manual/*" --dpkgopt="path-include=$manual/man[1-9]" --dpkgopt="path-include=$manual/*/man[1-9]" \
+    --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/locale/locale.alias' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/lintian/*' --dpkgopt='path-exclude=/usr/share/bug/*' \
@@ -86,6 +128,7 @@ mkdir "$directory/root"
 
 # The wheels, below a directory of their own: what pip leaves there is what is copied, by whoever owns the files.
 if [ -n "$requirements" ]; then
+    echo "I: fetching Python packages..." >&2
     version=$(tar -tf "$directory/root.tar" | sed -n 's|^\./usr/bin/python\(3\.[0-9]*\)$|\1|p' | head -n 1)
     [ -n "$version" ] || fail 7 "the image has no Python for pip's packages: add python3 to --packages"
     set -f
@@ -99,6 +142,7 @@ if [ -n "$requirements" ]; then
     export version target
 fi
 export directory size
+echo "I: making the root file system..." >&2
 $as_owner sh -eu <<'SESSION' || fail 6 "cannot make the ext4 file"
 tar -C "$directory/root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$directory/root.tar"
 rm "$directory/root.tar"
@@ -132,4 +176,3 @@ E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -F -t ext4 -b 4096 -m 0 -J size
     -E "hash_seed=$uuid,root_owner=0:0,lazy_journal_init=1" -L aurora -d "$directory/root" "$directory/root.ext4"
 SESSION
 rm -rf "$directory/root" "$directory/apt" "$directory/wheels"
-digest "$directory/root.ext4" >"$directory/sha256"

@@ -32,18 +32,19 @@ struct BlobArchive: BlobPlace {
             guard members.count < ImportLimits.membersMax else { throw ImportRefusal("the archive has too many members") }
             let path = try LayerPath(entry.path)
             switch entry.kind {
-            case .regular: members[path.names] = .contents(offset: entry.offset, count: entry.size)
+            case .regular:
+                guard entry.sparse == nil else { throw ImportRefusal("the archive stores \(quoted(entry.path)) with holes") }
+                members[path.names] = .contents(offset: entry.offset, count: entry.size)
             case .hardLink: members[path.names] = .link(try LayerPath(entry.link).names)
-            case .symbolicLink: members[path.names] = .link(try Self.target(of: path, entry.link))
+            case .symbolicLink: members[path.names] = .link(Self.target(of: path, entry.link))
             case .directory: break
             case .characterDevice, .blockDevice, .fifo: throw ImportRefusal("the archive has a device in it: \(quoted(entry.path))")
             }
         }
     }
 
-    /// Docker writes a layer it has written before as a link `../ID/layer.tar`.
-    private static func target(of path: LayerPath, _ link: [UInt8]) throws(ImportRefusal) -> [[UInt8]] {
-        guard !path.leadsOut(link) else { throw ImportRefusal("the archive has a link that leads out of it: \(quoted(link))") }
+    /// Docker writes a layer it has written before as a link `../ID/layer.tar`; above the archive's root is the root.
+    private static func target(of path: LayerPath, _ link: [UInt8]) -> [[UInt8]] {
         var names = link.first == UInt8(ascii: "/") ? [] : Array(path.names.dropLast())
         for part in link.split(separator: UInt8(ascii: "/")).map(Array.init) {
             if part == Array("..".utf8) { _ = names.popLast() } else if part != Array(".".utf8) { names.append(part) }

@@ -8,9 +8,9 @@ final class CopyBuffer {
 
     deinit { bytes.deallocate() }
 
-    /// Fills a new, empty file.
+    /// Fills a file, or a part of it, where it has been empty.
     func copy(
-        _ source: FileBytes, at offset: Int, count: Int, to file: borrowing OwnedDescriptor, _ shown: String
+        _ source: FileBytes, at offset: Int, count: Int, to file: borrowing OwnedDescriptor, at place: Int = 0, _ shown: String
     ) throws(ImportRefusal) {
         let number = file.rawValue
         var done = 0
@@ -22,7 +22,7 @@ final class CopyBuffer {
                 let run = Self.run(in: part, from: start)
                 if !run.isZero {
                     try ImportRefusal.of { () throws(SystemError) in
-                        try Self.write(UnsafeRawBufferPointer(rebasing: part[start..<run.end]), number, Int64(done + start), shown)
+                        try Self.write(UnsafeRawBufferPointer(rebasing: part[start..<run.end]), number, Int64(place + done + start), shown)
                     }
                 }
                 start = run.end
@@ -30,22 +30,24 @@ final class CopyBuffer {
             done += part.count
         }
         _ = try ImportRefusal.of { () throws(SystemError) in
-            try systemCall("write", shown) { ftruncate(number, off_t(count)) == 0 ? 0 : -Int(clinux_errno()) }
+            try systemCall("write", shown) { ftruncate(number, off_t(place + count)) == 0 ? 0 : -Int(clinux_errno()) }
         }
     }
 
     /// Blocks that are all zeros, or all not.
     private static func run(in part: UnsafeMutableRawBufferPointer, from start: Int) -> (end: Int, isZero: Bool) {
-        func isZero(_ at: Int) -> Bool {
-            let block = UnsafeRawBufferPointer(rebasing: part[at..<min(at + blockBytes, part.count)])
-            guard let base = block.baseAddress, base.load(as: UInt8.self) == 0 else { return false }
-            // Equal to itself one byte further means: all bytes are the first.
-            return block.count == 1 || memcmp(base, base + 1, block.count - 1) == 0
-        }
+        func isZero(_ at: Int) -> Bool { Self.isZero(UnsafeRawBufferPointer(rebasing: part[at..<min(at + blockBytes, part.count)])) }
         let first = isZero(start)
         var end = min(start + blockBytes, part.count)
         while end < part.count, isZero(end) == first { end = min(end + blockBytes, part.count) }
         return (end, first)
+    }
+
+    /// Whether bytes, one at least, are all zeros.
+    static func isZero(_ block: UnsafeRawBufferPointer) -> Bool {
+        guard let base = block.baseAddress, base.load(as: UInt8.self) == 0 else { return false }
+        // Equal to itself one byte further means: all bytes are the first.
+        return block.count == 1 || memcmp(base, base + 1, block.count - 1) == 0
     }
 
     private static func write(_ part: UnsafeRawBufferPointer, _ number: Int32, _ offset: Int64, _ shown: String) throws(SystemError) {

@@ -20,6 +20,7 @@ enum ImageDocuments {
     struct Platform: Decodable, Equatable {
         let architecture: String
         let os: String
+        var variant: String?
     }
 
     /// `oci-layout`.
@@ -43,6 +44,7 @@ enum ImageDocuments {
     /// How its program is run, and the digests of its uncompressed layers.
     struct Configuration: Decodable {
         let architecture: String?
+        let variant: String?
         let os: String?
         let created: String?
         let config: ProcessDefaults.Foreign?

@@ -27,8 +27,12 @@ struct ImagePlan {
 struct ImagePlanner {
     let place: any BlobPlace
     let limits: ImportLimits
+    /// What the programs of an image may need.
+    var processor = ProcessorLevel.host
     /// Makes a private copy of a part and checks its digest.
     let verified: (UncheckedBlob) throws(ImportRefusal) -> FileBytes
+    /// The digest of bytes that nobody has named by it.
+    let digest: (FileBytes) throws(ImportRefusal) -> ContentDigest
 
     private func part(_ path: String) throws(ImportRefusal) -> FileBytes {
         guard let part = try place.part(path) else { throw ImportRefusal("\(quoted(path)) is missing") }
@@ -81,14 +85,36 @@ struct ImagePlanner {
         }
         let index = try ImageDocuments.decode(ImageDocuments.Index.self, try text("index.json"), "index.json")
         let chosen = try tagged(index.manifests, tag)
-        let found = try manifest(chosen, depth: 0)
-        guard let only = found.first else { throw ImportRefusal("it has no image for linux/amd64") }
-        guard found.dropFirst().allSatisfy({ $0.digest == only.digest }) else {
+        var found: [(tag: String?, candidate: Candidate)] = []
+        for descriptor in chosen {
+            if let best = best(try candidates([descriptor], depth: 0, isOnly: chosen.count == 1)) { found.append((descriptor.tag, best)) }
+        }
+        guard let best = best(found.map(\.candidate)) else { throw ImportRefusal("it has no image for linux/amd64") }
+        guard best.level.map({ $0 <= processor }) ?? false else {
+            throw ImportRefusal("its image for linux/amd64 is for processors of another level, this one is \(processor)")
+        }
+        // Images of one name are variants of one image; of several without a name nobody knows which is meant.
+        let equals = found.filter { $0.candidate.level == best.level }
+        let isOne = Set(found.map(\.tag)).count == 1 && (found[0].tag != nil || Set(equals.map(\.candidate.descriptor.digest)).count == 1)
+        guard isOne || Set(found.map(\.candidate.descriptor.digest)).count == 1 else {
             let tags = index.manifests.compactMap(\.tag).sorted()
             let shown = tags.isEmpty ? "but they have no tags" : tags.map { quoted($0) }.joined(separator: ", ")
             throw ImportRefusal("it has several images; name one of them: \(shown)")
         }
-        return try plan(only)
+        return try plan(best.descriptor)
+    }
+
+    /// A manifest for this platform.
+    private struct Candidate {
+        let descriptor: ImageDocuments.Descriptor
+        /// The level of its variant; nil for one that is not known.
+        let level: ProcessorLevel?
+    }
+
+    /// What suits this processor best, the first of equals; what does not suit it only where nothing else is there.
+    private func best(_ candidates: [Candidate]) -> Candidate? {
+        func rank(_ candidate: Candidate) -> Int { candidate.level.map { $0 <= processor ? $0.rawValue : 0 } ?? 0 }
+        return candidates.max { rank($0) < rank($1) }
     }
 
     private func tagged(_ all: [ImageDocuments.Descriptor], _ tag: String?) throws(ImportRefusal) -> [ImageDocuments.Descriptor] {
@@ -99,20 +125,23 @@ struct ImagePlanner {
         throw ImportRefusal("it has no image \(quoted(tag)); it has \(tags.isEmpty ? "none with a tag" : tags.joined(separator: ", "))")
     }
 
-    /// The manifests for this platform, those of indexes within the index among them.
-    private func manifest(_ descriptors: [ImageDocuments.Descriptor], depth: Int) throws(ImportRefusal) -> [ImageDocuments.Descriptor] {
+    /// The manifests for this platform; of each index within the index the best.
+    private func candidates(
+        _ descriptors: [ImageDocuments.Descriptor], depth: Int, isOnly: Bool
+    ) throws(ImportRefusal) -> [Candidate] {
         guard depth <= ImportLimits.indexDepthMax else { throw ImportRefusal("it has too many indexes within indexes") }
         guard descriptors.count <= ImportLimits.listEntriesMax else { throw ImportRefusal("an index has too many entries") }
-        var found: [ImageDocuments.Descriptor] = []
+        var found: [Candidate] = []
         for descriptor in descriptors {
             if let platform = descriptor.platform, platform.os != "linux" || platform.architecture != "amd64" { continue }
             let type = descriptor.mediaType ?? ""
             if Self.indexTypes.contains(type) {
                 let index = try document(ImageDocuments.Index.self, descriptor, "an index")
-                found += try manifest(index.manifests, depth: depth + 1)
+                let inner = try candidates(index.manifests, depth: depth + 1, isOnly: index.manifests.count == 1)
+                if let best = best(inner) { found.append(best) }
             } else if Self.manifestTypes.contains(type) {
-                found.append(descriptor)
-            } else if descriptors.count == 1 {
+                found.append(Candidate(descriptor: descriptor, level: ProcessorLevel(variant: descriptor.platform?.variant)))
+            } else if isOnly {
                 throw ImportRefusal("its manifest is of a type that is not supported: \(quoted(type))")
             }
         }
@@ -149,6 +178,9 @@ struct ImagePlanner {
         guard configuration.os ?? "linux" == "linux", configuration.architecture ?? "amd64" == "amd64" else {
             throw ImportRefusal("it is for \(quoted("\(configuration.os ?? "")/\(configuration.architecture ?? "")")), not for linux/amd64")
         }
+        if let level = ProcessorLevel(variant: configuration.variant), level > processor {
+            throw ImportRefusal("it is for processors of the level \(level), this one is \(processor)")
+        }
         guard configuration.rootfs.type == "layers" else { throw ImportRefusal("its files are not stored as layers") }
         guard !layers.isEmpty else { throw ImportRefusal("it has no layers") }
         guard layers.count <= limits.layersMax else {
@@ -167,7 +199,16 @@ struct ImagePlanner {
         return [reference, tagged, "docker.io/\(tagged)", "docker.io/library/\(tagged)"]
     }
 
-    /// Finds the image of an archive that `docker save` wrote.
+    /// The digest that a file's name says it has: "HEX.json", "sha256:HEX" or "blobs/sha256/HEX"; nil for any other name.
+    private static func digest(named path: String) -> ContentDigest? {
+        let file = path.split(separator: "/").last ?? ""
+        let name = file.hasSuffix(".json") ? file.dropLast(5) : file
+        return ContentDigest(String(name)) ?? ContentDigest("sha256:\(name)")
+    }
+
+    /// Finds the image of an archive that `docker save` wrote, or one of the programs that write the same.
+    ///
+    /// The configuration is the file that the manifest names, whatever its name is.
     func savedImage(reference: String?) throws(ImportRefusal) -> ImagePlan {
         let images = try ImageDocuments.decode([ImageDocuments.SavedImage].self, try text("manifest.json"), "manifest.json")
         let names = images.flatMap { $0.tags ?? [] }.sorted().map { quoted($0) }.joined(separator: ", ")
@@ -178,16 +219,13 @@ struct ImagePlanner {
         }
         guard let image = found.first else { throw ImportRefusal("it has no image \(quoted(reference ?? "")); it has \(names)") }
         guard found.count == 1 else { throw ImportRefusal("it has several images; name one of them: \(names)") }
-        // The file's name is the digest: "HEX.json", or "blobs/sha256/HEX".
-        let file = image.config.split(separator: "/").last ?? ""
-        guard let digest = ContentDigest("sha256:\(file.hasSuffix(".json") ? file.dropLast(5) : file)") else {
-            throw ImportRefusal("the name of its configuration is no digest: \(quoted(image.config))")
-        }
-        let blob = UncheckedBlob(bytes: try part(image.config), digest: digest, what: "the configuration")
+        let blob = UncheckedBlob(bytes: try part(image.config), digest: Self.digest(named: image.config), what: "the configuration")
         guard blob.bytes.count <= ImportLimits.documentBytesMax else {
             throw ImportRefusal("its configuration is longer than a document may be")
         }
         let bytes = try verified(blob)
+        let name: ContentDigest
+        if let known = blob.digest { name = known } else { name = try digest(bytes) }
         let configuration = try ImageDocuments.decode(
             ImageDocuments.Configuration.self, try bytes.read(at: 0, count: bytes.count), "the configuration")
         guard image.layers.count == configuration.rootfs.layers.count else {
@@ -198,6 +236,6 @@ struct ImagePlanner {
             let blob = UncheckedBlob(bytes: try part(path), digest: nil, what: "layer \(index + 1)")
             layers.append(ImagePlan.Layer(blob: blob, compression: nil, digest: configuration.rootfs.layers[index]))
         }
-        return try finished(digest, configuration, layers)
+        return try finished(name, configuration, layers)
     }
 }

@@ -2,7 +2,7 @@ internal import Linux
 
 /// How much of a foreign image is read and written at most: what is above is refused before it is written.
 public struct ImportLimits: Sendable {
-    /// Bytes of files an image may unpack to, over all its layers: 32 GiB unless said otherwise.
+    /// Bytes of files and extended headers an image may unpack to, over all its layers: 32 GiB unless said otherwise.
     public var unpackedBytesMax = 32 << 30
     /// Files, directories and links over all layers.
     public var entriesMax = 1_000_000
@@ -28,10 +28,18 @@ public struct ImportLimits: Sendable {
     static let nameBytesMax = 255
     /// Bytes of a symbolic link's target, the limit of Linux.
     static let linkBytesMax = 4095
-    /// Bytes of the extended headers of one entry.
+    /// Symbolic links that one path may lead through, the limit of Linux.
+    static let linksMax = 40
+    /// Bytes of the extended headers of one entry, all that is in memory of an archive at a time.
     static let extensionBytesMax = 1 << 20
     /// Bytes of one extended attribute's value, the limit of Linux.
     static let attributeBytesMax = 64 << 10
+    /// Pieces of a sparse file.
+    static let piecesMax = 10_000
+    /// Extended attributes of one entry.
+    static let attributesMax = 256
+    /// Bytes of the extended attributes of one file that are kept: a block of ext4, less its header.
+    static let attributeBytesKept = 4000
     /// Seconds of processor time a decompression may take.
     static let decompressionSecondsMax = 1800
     /// Words of a command, variables of an environment, labels and ports.

@@ -48,22 +48,4 @@ struct LayerPath: Equatable {
             return .remove(above + [hidden])
         }
     }
-
-    /// Whether a symbolic link here would lead above the root if its target were followed name by name.
-    func leadsOut(_ target: [UInt8]) -> Bool {
-        var depth = target.first == UInt8(ascii: "/") ? 0 : names.count - 1
-        for part in target.split(separator: UInt8(ascii: "/")) {
-            if part.elementsEqual("..".utf8) {
-                depth -= 1
-                // An absolute target starts at the root, where ".." leads to the root again.
-                if depth < 0 {
-                    guard target.first == UInt8(ascii: "/") else { return true }
-                    depth = 0
-                }
-            } else if !part.elementsEqual(".".utf8) {
-                depth += 1
-            }
-        }
-        return false
-    }
 }

@@ -21,6 +21,15 @@ struct LayerStack {
         return try FileBytes(blob)
     }
 
+    /// The digest of what `verified` made.
+    func digest(_ verified: FileBytes) throws(ImportRefusal) -> ContentDigest {
+        do throws(ImageError) {
+            let hexadecimal = try area.digest(of: blob)
+            if let digest = ContentDigest("sha256:\(hexadecimal)") { return digest }
+        } catch { throw ImportRefusal(error) }
+        throw ImportRefusal("its configuration cannot be hashed")
+    }
+
     /// The archive itself where it is not compressed, else what it unpacks to.
     func uncompressed(_ archive: FileBytes) throws(ImportRefusal) -> FileBytes {
         let compression = LayerCompression(head: try archive.read(at: 0, count: min(8, archive.count)))
@@ -46,16 +55,15 @@ struct LayerStack {
         }
     }
 
-    /// Runs the program in a child with limits: on what it writes, which a bomb would exceed, and on the time it takes.
+    /// Runs the program confined: it may do nothing but write its output, less than a bomb would, for a limited time.
     private func decompress(
         _ input: String, _ compression: LayerCompression, to output: String, bytesMax: Int, _ what: String
     ) throws(ImportRefusal) {
         // Headers and padding come on top of the files.
         let limit = bytesMax + bytesMax / 8 + (1 << 20)
         do throws(ImageError) {
-            try area.run(
-                ["prlimit", "--fsize=\(limit)", "--cpu=\(ImportLimits.decompressionSecondsMax)"] + compression.command, input: input,
-                output: output)
+            try area.runRecipe(
+                "confined.sh", ["\(limit)", "\(ImportLimits.decompressionSecondsMax)"] + compression.command, input: input, output: output)
         } catch {
             if let size = try? Files.size(output).bytes, size >= limit {
                 throw ImportRefusal("\(what) unpacks to more than \(limit) bytes")
@@ -71,12 +79,13 @@ struct LayerStack {
     func unpack(_ plan: ImagePlan) throws(ImportRefusal) -> LayerUnpacker.Summary {
         do throws(ImageError) {
             try Files.makeDirectory(root)
-            guard chmod("\(area.directory)/tree", 0o700) == 0 else {
-                throw .system(SystemError("protect", root, errno: Errno(rawValue: clinux_errno())))
+            // The image's own root, where no layer says otherwise; the directory above keeps others out.
+            guard chmod(root, 0o755) == 0 else {
+                throw .system(SystemError("set the permissions of", root, errno: Errno(rawValue: clinux_errno())))
             }
             var unpacker = LayerUnpacker(try RootTree(root), limits)
             for (index, layer) in plan.layers.enumerated() {
-                progress("unpacking layer \(index + 1) of \(plan.layers.count)")
+                progress(.step("unpacking layer \(index + 1) of \(plan.layers.count)"))
                 do throws(ImportRefusal) { try unpack(layer, "layer \(index + 1)", with: &unpacker) } catch {
                     throw error.cause ?? .importRefused(reference: "", reason: error.reason)
                 }
@@ -136,7 +145,9 @@ struct LayerStack {
             }
         }
         guard !process.directory.isEmpty else { return }
-        _ = try directory(tree, try LayerPath(Array(process.directory.utf8)).names, "the working directory")
+        // Links on its way lead where they lead in the guest, as ".." does.
+        let names = process.directory.utf8.split(separator: UInt8(ascii: "/")).map(Array.init)
+        _ = try directory(tree, names, "the working directory")
     }
 
     private func directory(_ tree: RootTree, _ path: [[UInt8]], _ what: String) throws(ImportRefusal) -> OwnedDescriptor {

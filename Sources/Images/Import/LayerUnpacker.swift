@@ -28,30 +28,44 @@ struct LayerUnpacker {
 
     /// Applies a layer, an uncompressed tar archive.
     ///
-    /// The archive is read twice: first every header is checked, the sizes are added up and the whiteouts applied, which concern the layers
-    /// below only, wherever in the archive they stand; then the rest is written.
+    /// The archive is read several times, and nothing of an entry is kept: first every header is checked and the sizes are added up; then
+    /// the whiteouts are applied, which concern the layers below only, wherever in the archive they stand; then the rest is written; last
+    /// come the directories' times, which change when something is put into them.
     mutating func apply(_ layer: FileBytes) throws(ImportRefusal) {
         let survey = try LayerSurvey(layer, bytesMax: remainingBytes, entriesMax: limits.entriesMax - summary.entries)
-        for whiteout in survey.whiteouts {
-            try ImportRefusal.of { () throws(SystemError) in try apply(whiteout) }
+        var directories = 0
+        if survey.whiteouts > 0 {
+            try forEach(layer) { (_, path) throws(ImportRefusal) in
+                guard let whiteout = try path.whiteout else { return }
+                try ImportRefusal.of { () throws(SystemError) in try apply(whiteout) }
+            }
         }
-        var times: [(path: [[UInt8]], entry: TarEntry)] = []
         var reader = TarReader(layer)
         while let entry = try reader.next() {
             let path = try LayerPath(entry.path)
             guard try path.whiteout == nil else { continue }
+            if entry.kind == .directory { directories += 1 }
             try write(entry, path.names, layer)
-            // What is put into a directory afterwards changes its time.
-            if entry.kind == .directory { times.append((path.names, entry)) }
         }
-        for (path, entry) in times {
-            try ImportRefusal.of { () throws(SystemError) in
-                guard let directory = try tree.directory(path) else { return }
-                try Self.setTime(Array(".".utf8), in: directory, entry)
+        if directories > 0 {
+            try forEach(layer) { (entry, path) throws(ImportRefusal) in
+                guard entry.kind == .directory, try path.whiteout == nil else { return }
+                try ImportRefusal.of { () throws(SystemError) in
+                    guard let directory = try tree.directory(path.names) else { return }
+                    try Self.setTime(Array(".".utf8), in: directory, entry)
+                }
             }
         }
         summary.entries += survey.entries
-        summary.bytes += survey.bytes
+        summary.bytes += survey.bytes + survey.headerBytes
+    }
+
+    /// Reads the archive from its beginning.
+    private func forEach(
+        _ layer: FileBytes, _ body: (TarEntry, LayerPath) throws(ImportRefusal) -> Void
+    ) throws(ImportRefusal) {
+        var reader = TarReader(layer)
+        while let entry = try reader.next() { try body(entry, try LayerPath(entry.path)) }
     }
 
     // MARK: - Whiteouts
@@ -99,7 +113,21 @@ struct LayerUnpacker {
                 adopting: Int32(
                     try RootTree.call("create", name) { clinux_openat(number, $0, O_WRONLY | O_CREAT | O_EXCL, 0o600) }))
         }
-        try buffer.copy(layer, at: entry.offset, count: entry.size, to: file, RootTree.shown(entry.path))
+        let shown = RootTree.shown(entry.path)
+        if let map = entry.sparse {
+            var offset = entry.offset
+            for piece in map.pieces {
+                try buffer.copy(layer, at: offset, count: piece.count, to: file, at: piece.place, shown)
+                offset += piece.count
+            }
+        } else {
+            try buffer.copy(layer, at: entry.offset, count: entry.size, to: file, shown)
+        }
+        // What ends with a hole has been written to its last piece only.
+        try ImportRefusal.of { () throws(SystemError) in
+            let descriptor = file.rawValue
+            try systemCall("write", shown) { ftruncate(descriptor, off_t(entry.size)) == 0 ? 0 : -Int(clinux_errno()) }
+        }
         try ImportRefusal.of { () throws(SystemError) in
             try finish(file, entry)
             try Self.setTime(name, in: parent, entry)
@@ -165,11 +193,8 @@ struct LayerUnpacker {
         let shown = RootTree.shown(entry.path)
         try systemCall("set the owner of", shown) { clinux_fchown(number, entry.user, entry.group) }
         try systemCall("set the permissions of", shown) { clinux_fchmod(number, entry.mode) }
-        for attribute in entry.attributes {
-            guard Self.isKept(attribute.name) else {
-                summary.skippedAttributes += 1
-                continue
-            }
+        summary.skippedAttributes += entry.attributes.skipped
+        for attribute in entry.attributes.kept {
             let result = RootTree.withPath(attribute.name) { name in
                 attribute.value.withUnsafeBytes { clinux_fsetxattr(number, name, $0.baseAddress, $0.count) }
             }
@@ -179,11 +204,6 @@ struct LayerUnpacker {
                 try systemCall("set an attribute of", shown) { result }
             }
         }
-    }
-
-    /// Capabilities and what users set; labels of security modules and marks of union file systems mean nothing in another machine.
-    private static func isKept(_ name: [UInt8]) -> Bool {
-        name.elementsEqual("security.capability".utf8) || name.starts(with: "user.".utf8)
     }
 
     private static func setTime(_ name: [UInt8], in directory: borrowing OwnedDescriptor, _ entry: TarEntry) throws(SystemError) {

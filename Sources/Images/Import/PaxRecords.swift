@@ -1,15 +1,13 @@
 /// What an extended header can say of a member, as far as it matters here.
-enum TarExtension: Hashable { case path, link, size, user, group, modified, sparse }
+enum TarExtension: Hashable { case path, link, size, user, group, modified, sparseVersion, sparseMap, sparseName, sparseSize }
 
 /// The records of a pax extended header: "LENGTH KEY=VALUE\n", the length in decimal and counting the whole record.
 enum PaxRecords {
     private static let attributePrefix = Array("SCHILY.xattr.".utf8)
-    private static let sparsePrefix = Array("GNU.sparse.".utf8)
-    private static let attributesMax = 256
 
     /// Reads all records; an empty value takes back what an earlier header said.
     static func parse(
-        _ bytes: [UInt8], into values: inout [TarExtension: [UInt8]], attributes: inout [TarEntry.Attribute]
+        _ bytes: [UInt8], into values: inout [TarExtension: [UInt8]], attributes: inout TarAttributes
     ) throws(ImportRefusal) {
         var start = 0
         while start < bytes.count {
@@ -21,25 +19,28 @@ enum PaxRecords {
             else { throw ImportRefusal("an extended header is damaged") }
             let record = bytes[(start + digits.count + 1)..<(start + length - 1)]
             guard let separator = record.firstIndex(of: UInt8(ascii: "=")) else { throw ImportRefusal("an extended header is damaged") }
-            try take(Array(record[..<separator]), Array(record[(separator + 1)...]), &values, &attributes)
+            try take(Array(record[..<separator]), record[(separator + 1)...], &values, &attributes)
             start += length
         }
     }
 
     private static func take(
-        _ key: [UInt8], _ value: [UInt8], _ values: inout [TarExtension: [UInt8]], _ attributes: inout [TarEntry.Attribute]
+        _ key: [UInt8], _ value: ArraySlice<UInt8>, _ values: inout [TarExtension: [UInt8]], _ attributes: inout TarAttributes
     ) throws(ImportRefusal) {
         if key.starts(with: attributePrefix) {
             let name = Array(key.dropFirst(attributePrefix.count))
-            guard !name.isEmpty, !name.contains(0), name.count <= ImportLimits.nameBytesMax, attributes.count < attributesMax,
+            guard !name.isEmpty, !name.contains(0), name.count <= ImportLimits.nameBytesMax, !attributes.isFull,
                 value.count <= ImportLimits.attributeBytesMax
             else { throw ImportRefusal("an extended attribute is too long, has no name, or is one too many") }
-            return attributes.append(TarEntry.Attribute(name: name, value: value))
+            return attributes.add(name, value)
         }
-        if key.starts(with: sparsePrefix) { values[.sparse] = value }
+        // Version 0.0 of sparse files: a record for each place and each count, in order.
+        if key.elementsEqual("GNU.sparse.offset".utf8) || key.elementsEqual("GNU.sparse.numbytes".utf8) {
+            return values[.sparseMap, default: []] += value + [UInt8(ascii: ",")]
+        }
         guard let known = known(key) else { return }
         guard !value.contains(0) else { throw ImportRefusal("an extended header has a zero byte in its \(quoted(key))") }
-        values[known] = value.isEmpty ? nil : value
+        values[known] = value.isEmpty ? nil : Array(value)
     }
 
     private static func known(_ key: [UInt8]) -> TarExtension? {
@@ -50,6 +51,10 @@ enum PaxRecords {
         case "uid": .user
         case "gid": .group
         case "mtime": .modified
+        case "GNU.sparse.major": .sparseVersion
+        case "GNU.sparse.map": .sparseMap
+        case "GNU.sparse.name": .sparseName
+        case "GNU.sparse.size", "GNU.sparse.realsize": .sparseSize
         default: nil
         }
     }

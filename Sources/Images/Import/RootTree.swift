@@ -28,16 +28,61 @@ final class RootTree {
     }
 
     /// Opens a directory, and makes it and those above it when they are not there.
+    ///
+    /// Links are followed as in a chroot; where one leads to what is not there, that is made.
     func makeDirectories(_ path: [Name]) throws(SystemError) -> OwnedDescriptor {
         do throws(SystemError) { return try open(path[...]) } catch { guard error.errno == .noEntry else { throw error } }
-        guard let name = path.last else { throw SystemError("open", "the root", errno: .noEntry) }
-        let above = try makeDirectories(path.dropLast())
-        // A link that leads nowhere is there all the same: then the next call says so.
-        let number = above.rawValue
-        do throws(SystemError) {
-            try Self.call("create directory", name) { clinux_mkdirat(number, $0, 0o755) }
-        } catch { guard error.errno == .exists else { throw error } }
-        return try open(path[...])
+        var place: [Name] = []
+        var rest = Array(path.reversed())
+        var links = 0
+        while let name = rest.popLast() {
+            if name == Self.here { continue }
+            if name == Self.above {
+                _ = place.popLast()
+                continue
+            }
+            let directory = try open(place[...])
+            guard let mode = try Self.mode(name, in: directory) else {
+                try Self.makeDirectory(name, in: directory)
+                place.append(name)
+                continue
+            }
+            guard mode & UInt32(S_IFMT) == UInt32(S_IFLNK) else {
+                place.append(name)
+                continue
+            }
+            links += 1
+            guard links <= ImportLimits.linksMax else {
+                throw SystemError("follow the links of", shown(path), errno: Errno(rawValue: ELOOP))
+            }
+            let target = try Self.target(name, in: directory)
+            if target.first == UInt8(ascii: "/") { place = [] }
+            rest += target.split(separator: UInt8(ascii: "/")).map(Array.init).reversed()
+        }
+        return try open(place[...])
+    }
+
+    private static let here = Array(".".utf8)
+    private static let above = Array("..".utf8)
+
+    private func shown(_ path: [Name]) -> String { Self.shown(Array(path.joined(separator: [UInt8(ascii: "/")]))) }
+
+    /// Makes a directory that all may enter, whatever the mask of this process is.
+    private static func makeDirectory(_ name: Name, in directory: borrowing OwnedDescriptor) throws(SystemError) {
+        let number = directory.rawValue
+        try call("create directory", name) { clinux_mkdirat(number, $0, 0o755) }
+        try call("set the permissions of", name) { clinux_fchmodat(number, $0, 0o755) }
+    }
+
+    /// What a symbolic link says.
+    private static func target(_ name: Name, in directory: borrowing OwnedDescriptor) throws(SystemError) -> Name {
+        let number = directory.rawValue
+        var buffer = [CChar](repeating: 0, count: ImportLimits.linkBytesMax + 1)
+        let count = try call("read the link", name) {
+            let count = readlinkat(number, $0, &buffer, buffer.count)
+            return count < 0 ? -Int(clinux_errno()) : count
+        }
+        return buffer.prefix(count).map { UInt8(bitPattern: $0) }
     }
 
     private func open(_ path: ArraySlice<Name>) throws(SystemError) -> OwnedDescriptor {

@@ -12,6 +12,8 @@ struct TarHeader {
     let link: [UInt8]
     let deviceMajor: UInt32
     let deviceMinor: UInt32
+    /// Of a sparse file as old GNU tar wrote it.
+    let sparse: OldSparseHeader?
 
     /// Reads a block; nil for a block of zeros, which ends an archive.
     init?(_ block: [UInt8]) throws(ImportRefusal) {
@@ -34,6 +36,7 @@ struct TarHeader {
         let hasDevice = type == UInt8(ascii: "3") || type == UInt8(ascii: "4")
         deviceMajor = hasDevice ? try Self.identity(block[329..<337], "device") : 0
         deviceMinor = hasDevice ? try Self.identity(block[337..<345], "device") : 0
+        sparse = type == UInt8(ascii: "S") ? try OldSparseHeader(block) : nil
     }
 
     /// The sum of all bytes, its own field taken as blanks; some old programs summed signed bytes.

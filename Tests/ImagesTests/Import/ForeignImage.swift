@@ -28,7 +28,11 @@ struct ForeignImage {
 
     var store: ImageStore {
         let script = "set -eu\ncp -a \"$1\" '\(tree)'\ntruncate -s 8192 \"$2\"\n"
-        return ImageStore(dataPath: fixture.path, recipes: Recipes(files: ["apt.sh": [], "import/make-root.sh": Array(script.utf8)]))
+        return ImageStore(
+            dataPath: fixture.path,
+            recipes: Recipes(files: [
+                "apt.sh": [], "import/make-root.sh": Array(script.utf8), "confined.sh": Recipes.embedded.files["confined.sh"] ?? [],
+            ]))
     }
 
     func run(_ command: [String], input: String = "/dev/null") throws -> [UInt8] {

@@ -31,7 +31,6 @@ import Testing
             }
         ),
         ("leads upwards", { $0.add("a", type: "1", link: "../../../../etc/passwd") }),
-        ("leads out of the root", { $0.add("a/b", type: "2", link: "../../etc/passwd") }),
         ("has no target", { $0.add("a", type: "2") }),
         ("No such file", { $0.add("a", type: "1", link: "etc/shadow") }),
         (
@@ -77,16 +76,51 @@ import Testing
         ("no valid whiteout", { $0.add(".wh.x/inside", "") }),
         ("not supported", { $0.add("v", type: "V") }),
         (
-            "sparse",
+            "map of its holes",
             {
                 $0.extend([("GNU.sparse.major", Array("1".utf8))]); $0.add("a", "x")
             }
         ),
-        ("not supported", { $0.add("s", type: "S", size: 10) }),
+        (
+            "map of its holes",
+            {
+                $0.extend([("GNU.sparse.map", Array("0,5,3,1".utf8)), ("GNU.sparse.size", Array("100".utf8))]); $0.add("a", "123456")
+            }
+        ),
+        (
+            "map of its holes",
+            {
+                $0.extend([("GNU.sparse.map", Array("99,2".utf8)), ("GNU.sparse.size", Array("100".utf8))]); $0.add("a", "12")
+            }
+        ),
+        (
+            "map of its holes",
+            {
+                $0.extend([("GNU.sparse.major", Array("1".utf8)), ("GNU.sparse.realsize", Array("9".utf8))])
+                $0.add("a", String(repeating: "1", count: 512))
+            }
+        ),
+        (
+            "larger than the limit",
+            {
+                $0.extend([("GNU.sparse.map", Array("0,1".utf8)), ("GNU.sparse.size", Array("100000000000".utf8))]); $0.add("a", "1")
+            }
+        ),
+        ("map of its holes", { $0.add("s", type: "S", size: 10) }),
         (
             "larger than the limit",
             {
                 $0.add("a", size: 0o77777777); $0.bytes += [UInt8](repeating: 0, count: 0o77777777 + 1)
+            }
+        ),
+        (
+            "files and extended headers are larger",
+            {
+                for number in 0..<3 {
+                    $0.extend(
+                        [("SCHILY.xattr.user.\(number)", [UInt8](repeating: 0, count: 65_000))].flatMap { Array(repeating: $0, count: 8) })
+                    $0.add("d\(number)/", type: "5")
+                }
             }
         ),
         ("ends within a member", { $0.add("a", size: 0o77777777777) }),
@@ -154,8 +188,11 @@ import Testing
         above.add("door/planted", "x")
         above.add("door/.wh.secret", "")
         try foreign.write([below, above])
-        try expectRefusal(foreign, "No such file")
+        _ = try foreign.load()
         #expect(try Files.names(in: outside) == ["secret"])
+        #expect(try foreign.text("\(outside.dropFirst())/planted") == "x")
+        try foreign.store.remove(try ImageName("a"))
+        try Files.removeTree(foreign.tree)
         // Inside there is such a directory: that is the one that is meant.
         below.add("\(outside.dropFirst())/secret", "inner")
         above.add("door/.wh..wh..opq", "")
