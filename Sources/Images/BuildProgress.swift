@@ -3,7 +3,7 @@ internal import Linux
 
 /// What a build tells while it goes on.
 public enum BuildEvent: Sendable, Hashable {
-    /// A step began: a short phrase, without control characters.
+    /// A step began: a short phrase that is safe to print.
     case step(String)
     /// The step goes on; what it has written so far, in bytes on the disk.
     case written(Int)
@@ -73,7 +73,6 @@ struct RecipeWatch: Sendable {
     static func step(_ line: some Collection<UInt8>) -> String? {
         let text = String(decoding: line, as: UTF8.self)
         guard text.hasPrefix("I: "), text.hasSuffix("...") else { return nil }
-        let scalars = text.dropFirst(3).dropLast(3).unicodeScalars.filter { $0.value >= 0x20 && !(0x7f..<0xa0).contains($0.value) }
-        return String(String.UnicodeScalarView(scalars.prefix(stepLengthMax)))
+        return String(text.dropFirst(3).dropLast(3).unicodeScalars.prefix(stepLengthMax)).visibleLine
     }
 }

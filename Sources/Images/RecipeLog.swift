@@ -1,3 +1,5 @@
+internal import Linux
+
 /// Finds in the log of a recipe why it failed.
 enum RecipeLog {
     /// What dpkg says before the names of the packages that it could not install.
@@ -30,10 +32,7 @@ enum RecipeLog {
         return "\(subject) cannot be installed: \([said, what].filter { !$0.isEmpty }.joined(separator: "; "))"
     }
 
-    /// Foreign text without what a terminal would obey, and not longer than a line.
-    private static func plain(_ text: Substring) -> String {
-        let lengthMax = 300
-        let scalars = text.unicodeScalars.prefix(lengthMax).map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : String($0) }
-        return scalars.joined()
-    }
+    /// Foreign text as a part of a message, not longer than a line.
+    private static func plain(_ text: Substring) -> String { String(text.unicodeScalars.prefix(lengthMax)).visibleLine }
+    private static let lengthMax = 300
 }

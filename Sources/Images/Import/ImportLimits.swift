@@ -70,11 +70,11 @@ struct ImportRefusal: Error {
     }
 }
 
-/// Foreign text in a message: bounded, and without control characters that a terminal would obey.
+/// Foreign text in a message: bounded, and safe to print.
 func quoted(_ text: String) -> String {
     let lengthMax = 80
-    let shown = text.unicodeScalars.prefix(lengthMax).map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : String($0) }
-    return "\"\(shown.joined())\(text.unicodeScalars.dropFirst(lengthMax).isEmpty ? "" : "...")\""
+    let shown = String(text.unicodeScalars.prefix(lengthMax)).visibleLine
+    return "\"\(shown)\(text.unicodeScalars.dropFirst(lengthMax).isEmpty ? "" : "...")\""
 }
 
 /// Foreign bytes in a message, for example a path.

@@ -75,12 +75,9 @@ struct DiskCheckMachine {
         return try OwnedDescriptor.duplicate(of: try result.get())
     }
 
-    /// A guest's last words, without what a terminal would obey.
-    private static func plain(_ bytes: [UInt8]) -> String {
-        let shownMax = 500
-        let text = String(decoding: bytes.suffix(shownMax), as: UTF8.self)
-        return text.unicodeScalars.map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? " " : String($0) }.joined()
-    }
+    /// A guest's last words.
+    private static func plain(_ bytes: [UInt8]) -> String { String(decoding: bytes.suffix(saidBytesMax), as: UTF8.self).visibleLine }
+    private static let saidBytesMax = 500
 }
 
 /// A file system that cannot be repaired, or not be looked at.
