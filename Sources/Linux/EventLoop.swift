@@ -44,7 +44,7 @@ public final class EventLoop: Sendable {
         try core.startThread()
     }
 
-    deinit { core.stop() }
+    deinit { core.stop(seconds: Self.handlerSecondsMax) }
 
     /// Calls `handler` on the loop's thread whenever the descriptor is ready.
     ///
@@ -67,35 +67,50 @@ public final class EventLoop: Sendable {
         }
     }
 
+    /// How long a handler may take before whoever waits for it gives the loop up, in seconds: a disk's flush is the longest that is usual.
+    public static let handlerSecondsMax = 60
+
     /// Ends a registration: no call of its handler begins after this.
     ///
     /// Call it before closing the descriptor.
-    public func unregister(_ registration: Registration) {
-        core.handlers.withLock { _ = $0.removeValue(forKey: registration.identifier) }
+    ///
+    /// - Parameter waits: also for a call that has begun; not on the loop's own thread, and not with a lock that the handler takes.
+    public func unregister(_ registration: Registration, waits: Bool = false) {
+        let isRunning = core.handlers.remove(registration.identifier)
         _ = clinux_epoll_ctl(core.epoll.rawValue, EPOLL_CTL_DEL, registration.descriptor, 0, 0)
+        if waits, isRunning, !core.isCurrentThread, core.gate.close(seconds: Self.handlerSecondsMax) { core.gate.open() }
     }
 
-    /// Runs a closure on the loop's thread, after the handlers that are due now.
+    /// Runs a closure on the loop's thread, after the handlers that are due now; when the loop has ended it is let go instead.
     public func run(_ work: @escaping @Sendable () -> Void) {
-        core.work.withLock { $0.append(work) }
+        core.work.append(work)
         core.wake.signal()
     }
 
     /// Returns when no handler runs, and keeps them from running until `resume()`.
     ///
     /// Calls nest. Must not be called on the loop's own thread.
-    public func quiesce() {
+    ///
+    /// - Returns: false when a handler ran for all of `seconds`; then nothing is kept from running.
+    @discardableResult
+    public func quiesce(seconds: Int = EventLoop.handlerSecondsMax) -> Bool {
         precondition(!core.isCurrentThread, "an event loop cannot quiesce itself")
-        core.gate.close()
+        return core.gate.close(seconds: seconds)
     }
 
     /// Lets handlers run again after as many `resume()` as there were `quiesce()`.
     public func resume() { core.gate.open() }
 
+    /// Whether somebody waits in `quiesce()`: a handler with much to do should leave the rest for later.
+    public var isWaitedFor: Bool { core.gate.isClosing.load(ordering: .relaxed) }
+
     /// Ends the thread and waits for it; handlers are released.
     ///
     /// Idempotent.
-    public func stop() { core.stop() }
+    ///
+    /// - Returns: false when a handler ran for all of `seconds`; the thread then lives on, and ends when its handler does.
+    @discardableResult
+    public func stop(seconds: Int = EventLoop.handlerSecondsMax) -> Bool { core.stop(seconds: seconds) }
 
     /// Whether the caller runs on the loop's thread.
     public var isCurrentThread: Bool { core.isCurrentThread }
@@ -103,15 +118,15 @@ public final class EventLoop: Sendable {
 
 /// What the loop's thread keeps alive; apart from `EventLoop`, so that dropping the loop ends the thread.
 ///
-/// `@unchecked Sendable`: `thread` is written once before the thread can be seen by anyone else, `stopped` decides who joins.
+/// `@unchecked Sendable`: `thread` is written once before the thread can be seen by anyone else, `joined` decides who joins.
 private final class LoopCore: @unchecked Sendable {
     static let batch = 64
     let name: String
     let epoll: OwnedDescriptor
     let wake: EventDescriptor
     let gate = LoopGate()
-    let handlers = Mutex<[UInt64: EventLoop.Handler]>([:])
-    let work = Mutex<[@Sendable () -> Void]>([])
+    let handlers = HandlerTable()
+    let work = WorkList()
     private let nextIdentifier = Atomic<UInt64>(1)
     private let stopping = Atomic<Bool>(false)
     private let joined = Atomic<Bool>(false)
@@ -141,6 +156,7 @@ private final class LoopCore: @unchecked Sendable {
             argument.release()
             stopping.store(true, ordering: .releasing)
             joined.store(true, ordering: .releasing)
+            gate.end()
             throw SystemError("start", "thread \(name)", errno: Errno(rawValue: result))
         }
     }
@@ -149,41 +165,37 @@ private final class LoopCore: @unchecked Sendable {
         _ descriptor: Int32, _ interest: EventLoop.Interest, _ handler: @escaping EventLoop.Handler
     ) throws(SystemError) -> EventLoop.Registration {
         let identifier = nextIdentifier.add(1, ordering: .relaxed).oldValue
-        handlers.withLock { $0[identifier] = handler }
+        handlers.add(identifier, handler)
         do throws(SystemError) {
             try systemCall("watch", "descriptor \(descriptor)") {
                 clinux_epoll_ctl(epoll.rawValue, EPOLL_CTL_ADD, descriptor, interest.rawValue, identifier)
             }
         } catch {
-            handlers.withLock { _ = $0.removeValue(forKey: identifier) }
+            _ = handlers.remove(identifier)
             throw error
         }
         return EventLoop.Registration(identifier: identifier, descriptor: descriptor)
     }
 
-    func stop() {
+    @discardableResult
+    func stop(seconds: Int) -> Bool {
         stopping.store(true, ordering: .releasing)
         gate.abandon()
         wake.signal()
-        if joined.exchange(true, ordering: .acquiringAndReleasing) { return }
-        if isCurrentThread { pthread_detach(thread) } else { pthread_join(thread, nil) }
-        if !isCurrentThread { release() }
+        if isCurrentThread {
+            if !joined.exchange(true, ordering: .acquiringAndReleasing) { pthread_detach(thread) }
+            return true
+        }
+        guard gate.waitForEnd(seconds: seconds) else { return false }
+        if !joined.exchange(true, ordering: .acquiringAndReleasing) { pthread_join(thread, nil) }
+        release()
+        return true
     }
 
     /// Handlers may own what owns the loop, so they are let go when the loop ends.
     private func release() {
-        // The values leave the lock before they are destroyed: a deinit may call `unregister`.
-        let old = handlers.withLock { table in
-            let old = table
-            table = [:]
-            return old
-        }
-        let oldWork = work.withLock { list in
-            let old = list
-            list = []
-            return old
-        }
-        _ = (old, oldWork)
+        handlers.removeAll()
+        work.end()
     }
 
     private func main() {
@@ -196,6 +208,7 @@ private final class LoopCore: @unchecked Sendable {
             for index in 0..<Int(found) where !stopping.load(ordering: .acquiring) { dispatch(events + index) }
         }
         release()
+        gate.end()
     }
 
     private func dispatch(_ event: UnsafeMutablePointer<epoll_event>) {
@@ -204,18 +217,80 @@ private final class LoopCore: @unchecked Sendable {
         defer { gate.leave() }
         if stopping.load(ordering: .acquiring) { return }
         if identifier == 0 { return runWork() }
-        guard let handler = handlers.withLock({ $0[identifier] }) else { return }
+        guard let handler = handlers.begin(identifier) else { return }
+        defer { handlers.end() }
         handler(EventLoop.Interest(rawValue: event.pointee.events))
     }
 
     private func runWork() {
         wake.drain()
-        let due = work.withLock { list in
-            let due = list
-            list = []
-            return due
+        for item in work.takeAll() { item() }
+    }
+}
+
+/// The handlers of a loop, and which of them runs.
+///
+/// Handlers leave the lock before they are destroyed: a deinit may unregister another one.
+private final class HandlerTable: Sendable {
+    private struct State {
+        var handlers: [UInt64: EventLoop.Handler] = [:]
+        var running: UInt64?
+    }
+    private let state = Mutex(State())
+
+    func add(_ identifier: UInt64, _ handler: @escaping EventLoop.Handler) { state.withLock { $0.handlers[identifier] = handler } }
+
+    /// Takes a handler out; answers whether a call of it has begun.
+    func remove(_ identifier: UInt64) -> Bool {
+        let (handler, isRunning) = state.withLock { ($0.handlers.removeValue(forKey: identifier), $0.running == identifier) }
+        return withExtendedLifetime(handler) { isRunning }
+    }
+
+    func removeAll() {
+        let former = state.withLock { state in
+            defer { state.handlers = [:] }
+            return state.handlers
         }
-        for item in due { item() }
+        withExtendedLifetime(former) {}
+    }
+
+    /// The handler to be called now; nil when it was taken out before.
+    func begin(_ identifier: UInt64) -> EventLoop.Handler? {
+        state.withLock { state in
+            let handler = state.handlers[identifier]
+            if handler != nil { state.running = identifier }
+            return handler
+        }
+    }
+
+    func end() { state.withLock { $0.running = nil } }
+}
+
+/// What a loop has been asked to run.
+private final class WorkList: Sendable {
+    private struct State {
+        var items: [@Sendable () -> Void] = []
+        var hasEnded = false
+    }
+    private let state = Mutex(State())
+
+    func append(_ work: @escaping @Sendable () -> Void) {
+        state.withLock { if !$0.hasEnded { $0.items.append(work) } }
+    }
+
+    func takeAll() -> [@Sendable () -> Void] {
+        state.withLock { state in
+            defer { state.items = [] }
+            return state.items
+        }
+    }
+
+    func end() {
+        let former = state.withLock { state in
+            defer { (state.items, state.hasEnded) = ([], true) }
+            return state.items
+        }
+        withExtendedLifetime(former) {}
     }
 }
 
@@ -223,15 +298,22 @@ private final class LoopCore: @unchecked Sendable {
 ///
 /// `@unchecked Sendable`: the counters are only touched under the mutex, which never moves.
 private final class LoopGate: @unchecked Sendable {
+    /// Whether somebody keeps handlers out, or waits for one to leave.
+    let isClosing = Atomic(false)
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var closers = 0
+    private var closers = 0 { didSet { isClosing.store(closers > 0, ordering: .relaxed) } }
     private var isInside = false
     private var isAbandoned = false
+    private var hasEnded = false
 
     init() {
         pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(condition, &attributes)
+        pthread_condattr_destroy(&attributes)
     }
 
     deinit {
@@ -239,6 +321,17 @@ private final class LoopGate: @unchecked Sendable {
         pthread_cond_destroy(condition)
         mutex.deallocate()
         condition.deallocate()
+    }
+
+    /// Waits with the mutex held; false when the time is over first.
+    private func wait(seconds: Int, for isReached: () -> Bool) -> Bool {
+        var deadline = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &deadline)
+        deadline.tv_sec += seconds
+        while !isReached() {
+            if pthread_cond_timedwait(condition, mutex, &deadline) == ETIMEDOUT { return isReached() }
+        }
+        return true
     }
 
     func enter() {
@@ -255,11 +348,14 @@ private final class LoopGate: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
-    func close() {
+    func close(seconds: Int) -> Bool {
         pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
         closers += 1
-        while isInside { pthread_cond_wait(condition, mutex) }
-        pthread_mutex_unlock(mutex)
+        if wait(seconds: seconds, for: { !isInside }) { return true }
+        closers -= 1
+        pthread_cond_broadcast(condition)
+        return false
     }
 
     func open() {
@@ -276,5 +372,19 @@ private final class LoopGate: @unchecked Sendable {
         isAbandoned = true
         pthread_cond_broadcast(condition)
         pthread_mutex_unlock(mutex)
+    }
+
+    /// The thread touches nothing any more.
+    func end() {
+        pthread_mutex_lock(mutex)
+        hasEnded = true
+        pthread_cond_broadcast(condition)
+        pthread_mutex_unlock(mutex)
+    }
+
+    func waitForEnd(seconds: Int) -> Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return wait(seconds: seconds) { hasEnded }
     }
 }

@@ -75,6 +75,9 @@ public final class Thread: @unchecked Sendable {
         precondition(result == 0, "a thread cannot be joined: \(result)")
     }
 
+    /// Whether the caller runs on this thread.
+    public var isCurrent: Bool { pthread_equal(pthread_self(), handle) != 0 }
+
     /// Sends the signal that makes a blocking `KVM_RUN` return.
     ///
     /// Does nothing once somebody joins the thread.

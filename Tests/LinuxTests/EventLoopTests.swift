@@ -87,6 +87,104 @@ import Testing
         loop.stop()
     }
 
+    /// Whoever closes what a handler uses waits for the call that has begun, and no other begins.
+    @Test func unregisteringWaitsForTheHandlerThatRuns() throws {
+        let loop = try EventLoop(name: "test-loop")
+        let event = try EventDescriptor()
+        let (entered, mayLeave, left) = (Counter(), Counter(), Counter())
+        let registration = try loop.register(event.rawValue) { _ in
+            entered.increment()
+            mayLeave.wait(until: 1)
+            left.increment()
+        }
+        event.signal()
+        entered.wait(until: 1)
+        let closer = try Thread(name: "closer") { @Sendable in
+            loop.unregister(registration, waits: true)
+            #expect(left.now == 1)
+        }
+        while !loop.isWaitedFor { usleep(100) }
+        mayLeave.increment()
+        closer.join()
+        loop.stop()
+        #expect(entered.now == 1)
+    }
+
+    /// A handler that unregisters itself does not wait for itself, and one that is let go may unregister another.
+    @Test func unregisteringInsideAHandler() throws {
+        let loop = try EventLoop(name: "test-loop")
+        let event = try EventDescriptor()
+        let registration = Mutex<EventLoop.Registration?>(nil)
+        let counter = Counter()
+        let made = try loop.register(event.rawValue) { _ in
+            if let registration = registration.withLock({ $0 }) { loop.unregister(registration, waits: true) }
+            counter.increment()
+        }
+        registration.withLock { $0 = made }
+        event.signal()
+        counter.wait(until: 1)
+        loop.stop()
+        #expect(counter.now == 1)
+    }
+
+    @Test func aHandlerThatDoesNotReturnIsGivenUp() throws {
+        let loop = try EventLoop(name: "test-loop")
+        let (entered, mayLeave, later) = (Counter(), Counter(), Counter())
+        loop.run {
+            entered.increment()
+            mayLeave.wait(until: 1)
+        }
+        entered.wait(until: 1)
+        #expect(!loop.quiesce(seconds: 0))
+        #expect(!loop.isWaitedFor)
+        loop.run { later.increment() }
+        mayLeave.increment()
+        // Nothing was kept from running.
+        later.wait(until: 1)
+        loop.run {
+            entered.increment()
+            mayLeave.wait(until: 2)
+        }
+        entered.wait(until: 2)
+        #expect(!loop.stop(seconds: 0))
+        mayLeave.increment()
+        #expect(loop.stop())
+    }
+
+    @Test func aHandlerSeesThatItIsWaitedFor() throws {
+        let loop = try EventLoop(name: "test-loop")
+        let entered = Counter()
+        loop.run {
+            entered.increment()
+            while !loop.isWaitedFor { usleep(100) }
+        }
+        entered.wait(until: 1)
+        #expect(loop.quiesce())
+        loop.resume()
+        loop.stop()
+    }
+
+    /// Who waits for work that will never be done learns of it by its being let go.
+    @Test func workOfALoopThatHasEndedIsLetGo() throws {
+        final class Witness: Sendable {
+            let counter: Counter
+            init(_ counter: Counter) { self.counter = counter }
+            deinit { counter.increment() }
+        }
+        let loop = try EventLoop(name: "test-loop")
+        let counter = Counter()
+        loop.quiesce()
+        var witness: Witness? = Witness(counter)
+        loop.run { [witness] in _ = witness }
+        loop.stop()
+        witness = nil
+        #expect(counter.now == 1)
+        witness = Witness(counter)
+        loop.run { [witness] in _ = witness }
+        witness = nil
+        #expect(counter.now == 2)
+    }
+
     @Test func badDescriptorsAreRefused() throws {
         let loop = try EventLoop(name: "test-loop")
         #expect(throws: SystemError.self) { try loop.register(-1) { _ in } }

@@ -103,7 +103,7 @@ final class PooledMachine: Sendable {
             if state.reason.isEmpty { state.reason = reason }
             return (state.waiters, state.registration, state.closed, !state.isClosed && !state.hasEnded)
         }
-        if let registration { loop.unregister(registration) }
+        if let registration { loop.unregister(registration, waits: true) }
         _ = clinux_shutdown(link.control.rawValue, Int32(SHUT_RDWR))
         _ = clinux_shutdown(link.channel.rawValue, Int32(SHUT_RDWR))
         if isFirst { watchEnd(isKilled: false) }
