@@ -76,15 +76,29 @@ struct DirtyRing: ~Copyable {
         return count
     }
 
-    /// Notes how many entries KVM has reset.
-    ///
-    /// - Returns: false when entries were overwritten before they were taken: then pages were missed, and are not protected.
-    mutating func didReset(_ count: Int) -> Bool {
+    /// What a reset came to.
+    enum Reset {
+        case complete
+        /// Some of the taken entries wait for another reset.
+        case partial
+        /// Entries were overwritten before they were taken: then pages were missed, and are not protected.
+        case overrun
+    }
+
+    /// Notes how many entries KVM has reset since the last call.
+    mutating func didReset(_ count: Int) -> Reset {
+        // KVM goes on at the oldest one: one that still says so has not been overwritten.
+        if count < taken, taken <= Int(mask), isTaken(next &- UInt32(taken - count)) {
+            taken -= count
+            return .partial
+        }
         let wasOverrun = taken > Int(mask) || count < taken
         taken = 0
         if wasOverrun { isLost = true }
-        return !wasOverrun
+        return wasOverrun ? .overrun : .complete
     }
+
+    private func isTaken(_ index: UInt32) -> Bool { flags(index).pointee.load(ordering: .acquiring) & DirtyRing.reset != 0 }
 
     /// Gives up the entries that KVM overwrote and will never mark again, up to the first one it has marked since.
     private mutating func find() {

@@ -65,10 +65,14 @@ final class DirtyTracker: Sendable {
     ///
     /// - Throws: `MachineError.system`.
     func setTracking(_ isOn: Bool) throws(MachineError) {
-        guard isOn != isTracking else { return }
-        try setFlags(isOn ? DirtyTracker.slotFlags : 0)
-        state.withLock { $0.isTracking = isOn }
-        if !isOn { try harvest() }
+        let hasEnded = try state.withLock { (state: inout State) throws(MachineError) in
+            guard isOn != state.isTracking else { return false }
+            // With the lock: a ring that runs over while the slots change is found by the next harvest, which then knows what it lost.
+            try setFlags(isOn ? DirtyTracker.slotFlags : 0)
+            state.isTracking = isOn
+            return !isOn
+        }
+        if hasEnded { try harvest() }
     }
 
     private func setFlags(_ flags: UInt32) throws(MachineError) {
@@ -108,14 +112,40 @@ final class DirtyTracker: Sendable {
             } ?? 0
         if isFull, count == 0, state.ring?.isLost == true { state.ring?.giveUp() }
         guard count > 0 || isFull else { return 0 }
-        let number = machine.descriptor.rawValue
-        let reset = try machineCall("reset the dirty rings of", "the machine") { clinux_ioctl(number, CKVM_RESET_DIRTY_RINGS, 0) }
-        if state.ring?.didReset(reset) == false {
-            state.overflows += 1
-            if state.isTracking { try recover() }
-        }
+        let outcome = try resetRing(&state)
+        if outcome == .overrun { state.overflows += 1 }
+        if outcome != .complete, state.isTracking { try recover() }
         return count
     }
+
+    private enum ResetOutcome { case complete, interrupted, overrun }
+
+    /// Has KVM protect the pages of all taken entries again.
+    ///
+    /// From Linux 6.17 on `KVM_RESET_DIRTY_RINGS` stops at a pending signal and answers what it did so far; then it is asked again. But pages of
+    /// entries that it has counted may be left unprotected, because it gathers neighbours and drops those it has gathered
+    /// (`kvm_dirty_ring_reset` of virt/kvm/dirty_ring.c): signals are kept away, and if it stops all the same, all pages are taken for written.
+    private func resetRing(_ state: inout State) throws(MachineError) -> ResetOutcome {
+        let number = machine.descriptor.rawValue
+        var wasInterrupted = false
+        for _ in 0..<DirtyTracker.resetsMax {
+            let reset = try machineCall("reset the dirty rings of", "the machine") {
+                BlockedSignals.during { clinux_ioctl(number, CKVM_RESET_DIRTY_RINGS, 0) }
+            }
+            switch state.ring?.didReset(reset) {
+            case nil, .complete: return wasInterrupted ? .interrupted : .complete
+            case .overrun: return .overrun
+            case .partial:
+                // One that has not begun has dropped nothing.
+                if reset > 0 { wasInterrupted = true }
+                sched_yield()
+            }
+        }
+        throw .guest("KVM does not reset its dirty rings")
+    }
+
+    /// Far more than signals could cause.
+    private static let resetsMax = 1000
 
     /// After a lost entry: protects all pages again, then takes all for written.
     private func recover() throws(MachineError) {
