@@ -36,6 +36,8 @@ final class DeviceBoard: @unchecked Sendable {
             pages = try .anonymous(count: platform.devicesMax * pageBytes, what: "device registers")
             loop = try EventLoop(name: "devices")
             diskLoop = try EventLoop(name: "disks")
+            // A machine is made at rest.
+            for loop in [loop, diskLoop] { loop.quiesce() }
             acknowledgements = try EventDescriptor()
         } catch {
             throw .system(error)
@@ -145,31 +147,41 @@ final class DeviceBoard: @unchecked Sendable {
         return (slots[Int(offset) / pageBytes].window, Int(offset) % pageBytes)
     }
 
-    // MARK: - Rest and end
+    // MARK: - Rest and end. `MachineRest` calls these, one at a time.
 
-    private var isQuiet = false
+    /// Returns when no handler runs, and keeps them from running until `resume()`.
+    ///
+    /// Disks first: their handlers take longest, and network and agent go on meanwhile.
+    /// - Throws: `MachineError.guest` when a handler ran for all of `seconds`; nothing is kept from running then.
+    func quiesce(seconds: Int) throws(MachineError) {
+        guard diskLoop.quiesce(seconds: seconds) else { throw DeviceBoard.late("a disk", seconds) }
+        guard loop.quiesce(seconds: seconds) else {
+            diskLoop.resume()
+            throw DeviceBoard.late("a device", seconds)
+        }
+    }
 
-    /// Whether no device changes the guest.
-    var isAtRest: Bool { isQuiet }
-
-    func quiesce() {
-        guard !isQuiet else { return }
-        isQuiet = true
-        loop.quiesce()
-        diskLoop.quiesce()
+    private static func late(_ what: String, _ seconds: Int) -> MachineError {
+        .guest("a request of \(what) has not come to an end for \(seconds) s")
     }
 
     func resume() {
-        guard isQuiet else { return }
-        isQuiet = false
         diskLoop.resume()
         loop.resume()
     }
 
-    func stop() {
-        resume()
-        for slot in slots { slot.window.detach() }
-        loop.stop()
-        diskLoop.stop()
+    /// Ends the service.
+    ///
+    /// - Returns: the names of the threads whose handler ran for all of `seconds`; their devices are left alone.
+    func stop(seconds: Int) -> [String] {
+        var stuck: [String] = []
+        for (name, loop, servesDisks) in [("disks", diskLoop, true), ("devices", loop, false)] {
+            guard loop.stop(seconds: seconds) else {
+                stuck.append(name)
+                continue
+            }
+            for slot in slots where slot.isDisk == servesDisks { slot.window.detach() }
+        }
+        return stuck
     }
 }

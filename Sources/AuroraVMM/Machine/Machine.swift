@@ -6,8 +6,8 @@ import Synchronization
 ///
 /// It knows nothing of stores and groups.
 ///
-/// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `pause()` first parks the
-/// vCPU, then brings both loops to rest: from then on nothing changes the guest, and its state can be taken.
+/// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `pause()` first brings both
+/// loops to rest, then parks the vCPU: from then on nothing changes the guest, and its state can be taken.
 public final class Machine: Sendable {
     /// How the guest runs.
     public let mode: GuestMode
@@ -20,6 +20,7 @@ public final class Machine: Sendable {
     let virtualMachine: VirtualMachine
     let devices: DeviceBoard
     let runner: VCPURunner
+    let rest: MachineRest
     let tracker: DirtyTracker
     let shadowPages: ShadowPages
     let ending: MachineEnding
@@ -50,9 +51,7 @@ public final class Machine: Sendable {
     /// Takes the state once, for nothing: the first time costs half a millisecond more, for program pages and types that nobody has
     /// touched yet, and the first stop of a running guest should not have to pay that.
     private func rehearseSave() {
-        devices.quiesce()
         _ = try? save()
-        devices.resume()
     }
 
     /// Makes a machine of parts that are ready to run, paused.
@@ -74,20 +73,38 @@ public final class Machine: Sendable {
         self.ending = ending
         let handler = ExitHandler(platform: platform, memory: memory, devices: devices, tracker: tracker, console: console)
         runner = try VCPURunner(cpu: parts.cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
+        rest = MachineRest(runner, devices, secondsMax: parts.restSecondsMax)
     }
 
     deinit { stop() }
 
-    /// Starts or continues the guest.
-    public func resume() {
-        devices.resume()
-        runner.resume()
-    }
+    /// Starts or continues the guest, unless somebody else keeps it at rest.
+    ///
+    /// Idempotent; may be called by any thread.
+    public func resume() { rest.resume() }
 
     /// Returns when neither the vCPU nor a device changes the guest any more.
+    ///
+    /// Idempotent; may be called by any thread. A machine that does not come to rest in time (`MachineConfiguration.restSecondsMax`)
+    /// has failed: then `end` says so, and it is not paused.
     public func pause() {
-        runner.pause()
-        devices.quiesce()
+        do throws(MachineError) { try rest.pause() } catch { fail("\(error)") }
+    }
+
+    /// Brings the machine to rest until the value is let go, whoever else pauses and resumes it.
+    ///
+    /// - Throws: `MachineError` for a machine that has ended, or does not come to rest in time, which has failed then.
+    public func hold() throws(MachineError) -> RestingMachine {
+        do throws(MachineError) { return try RestingMachine(self) } catch {
+            if case .guest = error { fail("\(error)") }
+            throw error
+        }
+    }
+
+    /// The machine must not run any more; who waits for its end is told.
+    private func fail(_ reason: String) {
+        runner.condemn(reason)
+        ending.set(.failed(reason))
     }
 
     /// When the guest went on after the last pause, in nanoseconds of the host's monotonic clock.
@@ -96,9 +113,9 @@ public final class Machine: Sendable {
     public var runningSince: Int64 { runner.runningSince.load(ordering: .acquiring) }
 
     /// Whether nothing changes the guest until `resume()`.
-    public var isPaused: Bool { runner.isParked && devices.isAtRest }
+    public var isPaused: Bool { rest.isResting }
 
-    /// Connects to a vsock port of the guest.
+    /// Connects to a vsock port of the guest, which is asked when it runs.
     ///
     /// - Returns: the caller's end of a stream; closing it ends the connection.
     /// - Throws: `VsockError` when the guest is not ready or nobody listens.
@@ -109,24 +126,26 @@ public final class Machine: Sendable {
 
     /// Where the vCPU is: for a sampling profiler of the guest.
     ///
-    /// Pauses the vCPU for some microseconds.
+    /// Brings the machine to rest for some microseconds.
     ///
-    /// - Throws: `MachineError.system`.
+    /// - Throws: `MachineError`.
     public func instructionPointer() throws(MachineError) -> UInt64 {
-        runner.pause()
-        defer { runner.resume() }
-        return try runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
+        let resting = try hold()
+        let address = try runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
+        resting.resume()
+        return address
     }
 
     /// Ends all threads of the machine.
     ///
-    /// Idempotent; the guest is not asked.
+    /// Idempotent; the guest is not asked. When a thread does not end in time, the machine's end is `.failed` with its name: whoever stops
+    /// it should end the process then.
     public func stop() {
-        runner.stop()
-        devices.stop()
+        var end = MachineEnd.stopped
+        do throws(MachineError) { try rest.end() } catch { end = .failed("\(error)") }
         memory.lazy?.setFailureHandler(nil)
         memory.lazy?.stop()
-        ending.set(.stopped)
+        ending.set(end)
     }
 
     /// Returns when the guest has ended, or `stop()` was called.

@@ -1,3 +1,5 @@
+import Linux
+
 /// How a guest's kernel runs.
 public enum GuestMode: String, Sendable, Codable, CaseIterable {
     /// In ring 3, as a Xen-PV domain served by the PV shim: fast wherever ring 0 is emulated.
@@ -89,6 +91,8 @@ public struct MachineConfiguration: Sendable {
     ///
     /// Otherwise `Machine.setTracksWrites` begins it.
     public var tracksWrites = false
+    /// How long its vCPU, and the request that a device carries out, may take to come to rest, in seconds; then the machine has failed.
+    package var restSecondsMax = EventLoop.handlerSecondsMax
     /// Entries of KVM's dirty ring, a power of two, where it is offered; zero: its slower bitmaps.
     package var dirtyRingEntries = DirtyRing.entriesDefault
     /// A static program that takes the agent's place as the guest's first; nil: the agent.

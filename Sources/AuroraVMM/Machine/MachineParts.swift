@@ -1,7 +1,7 @@
 internal import CLinux
 import Linux
 
-/// The parts of a machine before anything is loaded into them; booting and restoring begin with the same ones.
+/// The parts of a machine before anything is loaded into them, at rest; booting and restoring begin with the same ones.
 struct MachineParts {
     let mode: GuestMode
     let console: ConsoleLog
@@ -12,6 +12,8 @@ struct MachineParts {
     let cpu: VirtualCPU
     let tracker: DirtyTracker
     let shadowPages: ShadowPages
+    /// See `MachineConfiguration`.
+    let restSecondsMax: Int
 
     /// Makes the parts.
     ///
@@ -23,6 +25,7 @@ struct MachineParts {
         throws(MachineError)
     {
         self.mode = mode
+        restSecondsMax = configuration.restSecondsMax
         console = ConsoleLog(sink: configuration.consoleLog)
         platform = try MachineParts.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
         virtualMachine = try system.createVirtualMachine()

@@ -9,14 +9,17 @@ struct GuestWindow {
     let base: UnsafeMutableRawPointer
     /// Length in bytes.
     let count: Int
+    /// The region it lies in, and where.
+    let region: Int
+    let offset: Int
     private let dirty: DirtyBitmap
-    private let offset: Int
 
-    init(base: UnsafeMutableRawPointer, count: Int, dirty: DirtyBitmap, offset: Int) {
+    init(base: UnsafeMutableRawPointer, count: Int, region: Int, offset: Int, dirty: DirtyBitmap) {
         self.base = base
         self.count = count
-        self.dirty = dirty
+        self.region = region
         self.offset = offset
+        self.dirty = dirty
     }
 
     /// Marks all pages of the window as written.
@@ -53,7 +56,21 @@ extension GuestMemory {
     @inline(__always)
     func window(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> GuestWindow {
         let (region, offset) = try reach(address, count)
-        return GuestWindow(
-            base: regions[region].mapping.base + offset, count: count, dirty: regions[region].dirty, offset: offset)
+        return window(region, offset, count)
+    }
+
+    /// Resolves a range whose pages need not be there yet: who uses its contents fetches them.
+    ///
+    /// - Throws: `GuestMemoryError` when the range is not wholly inside one region.
+    @inline(__always)
+    func place(_ address: GuestAddress, _ count: Int) throws(GuestMemoryError) -> GuestWindow {
+        let (region, offset) = try locate(address, count)
+        return window(region, offset, count)
+    }
+
+    @inline(__always)
+    private func window(_ region: Int, _ offset: Int, _ count: Int) -> GuestWindow {
+        GuestWindow(
+            base: regions[region].mapping.base + offset, count: count, region: region, offset: offset, dirty: regions[region].dirty)
     }
 }

@@ -54,6 +54,14 @@ extension LazyMemory {
         }
     }
 
+    /// Drops whole pages of an extent: they read as zeros, and those that were never fetched are not fetched any more.
+    func discard(extent: Int, offset: Int, count: Int) {
+        let first = extents[extent].firstPage + offset / pageBytes
+        guard clinux_madvise(extents[extent].mapping.base + offset, count, MADV_DONTNEED) == 0 else { return }
+        // Where the host has no memory for that now the old contents come back, as if they had never been given up.
+        try? zero(first..<first + count / pageBytes)
+    }
+
     private func repeatUntilFilled(
         _ pages: Range<Int>, _ call: (UnsafeMutableRawPointer, Int) throws(SystemError) -> UserFaults.Filled
     ) throws(PageSourceError) {

@@ -15,7 +15,6 @@ extension Machine {
         let parts = try MachineParts(configuration, system: try KVMSystem(), state: layout, memory: memory)
         try parts.check(layout)
         if let table = CPUIDTable(layout.vcpu.cpuid.bytes), table.bytes != parts.cpu.cpuid.bytes { try parts.cpu.setCPUID(table) }
-        parts.devices.quiesce()
         try self.init(parts)
     }
 

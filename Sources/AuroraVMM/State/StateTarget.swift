@@ -35,7 +35,6 @@ struct StateTarget {
         try virtualMachine.load(state.interrupts, mayLack: state.mode == .pv)
         try cpu.load(state.vcpu, keepsTimeStampCounter: state.mode == .hvm)
         try platform.load(state.platform, machine: virtualMachine, memory: memory, cpu: cpu)
-        devices.quiesce()
         try devices.load(state.devices)
     }
 

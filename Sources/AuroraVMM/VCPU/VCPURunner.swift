@@ -23,6 +23,8 @@ final class VCPURunner: @unchecked Sendable {
         static let pausing: UInt32 = 2
         static let stopping: UInt32 = 3
         static let ended: UInt32 = 4
+        /// The thread touches nothing any more.
+        static let left: UInt32 = 5
     }
     private static let spins = 2000
     private static let exitsOfAnInstructionMax = 4096
@@ -88,7 +90,10 @@ final class VCPURunner: @unchecked Sendable {
     }
 
     /// Returns when the vCPU is out of the guest and parked, or has ended.
-    func pause() {
+    ///
+    /// - Returns: false when it was not for all of `seconds`; it parks when it can.
+    @discardableResult
+    func pause(seconds: Int = EventLoop.handlerSecondsMax) -> Bool {
         let (exchanged, _) = phase.pointee.compareExchange(
             expected: Phase.running, desired: Phase.pausing, ordering: .acquiringAndReleasing)
         if exchanged {
@@ -96,21 +101,48 @@ final class VCPURunner: @unchecked Sendable {
             thread?.interrupt()
         }
         for _ in 0..<VCPURunner.spins {
-            if phase.pointee.load(ordering: .acquiring) != Phase.pausing { return }
+            if phase.pointee.load(ordering: .acquiring) != Phase.pausing { return true }
             clinux_pause()
         }
-        while phase.pointee.load(ordering: .acquiring) == Phase.pausing { _ = clinux_futex_wait(phase, Phase.pausing, -1) }
+        return wait(seconds) { $0 != Phase.pausing }
     }
 
     /// Ends the thread.
     ///
     /// Idempotent.
-    func stop() {
-        phase.pointee.store(Phase.stopping, ordering: .releasing)
+    ///
+    /// - Returns: false when it has not ended within `seconds`; it lives on then, and so does this object.
+    @discardableResult
+    func stop(seconds: Int = EventLoop.handlerSecondsMax) -> Bool {
+        var current = phase.pointee.load(ordering: .acquiring)
+        while current != Phase.left {
+            let result = phase.pointee.compareExchange(expected: current, desired: Phase.stopping, ordering: .acquiringAndReleasing)
+            if result.exchanged { break }
+            current = result.original
+        }
         cpu.requestExit()
         thread?.interrupt()
         wake()
-        thread?.join()
+        guard let thread else { return true }
+        guard thread.isCurrent || wait(seconds, until: { $0 == Phase.left }) else {
+            // Its stack refers to this object.
+            _ = Unmanaged.passRetained(self)
+            return false
+        }
+        thread.join()
+        return true
+    }
+
+    /// Waits for a phase; false when the time is over first.
+    private func wait(_ seconds: Int, until isReached: (UInt32) -> Bool) -> Bool {
+        let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + Int64(seconds) * 1_000_000_000
+        while true {
+            let current = phase.pointee.load(ordering: .acquiring)
+            if isReached(current) { return true }
+            let left = deadline - clinux_clock_ns(CLOCK_MONOTONIC)
+            if left <= 0 { return false }
+            _ = clinux_futex_wait(phase, current, left)
+        }
     }
 
     /// Ends the vCPU for good because it must not execute another instruction; called from any thread.
@@ -148,6 +180,10 @@ final class VCPURunner: @unchecked Sendable {
     private func wake() { _ = clinux_futex_wake(phase, Int32.max) }
 
     private func main() {
+        defer {
+            phase.pointee.store(Phase.left, ordering: .releasing)
+            wake()
+        }
         var hasWaited = false
         while true {
             switch phase.pointee.load(ordering: .acquiring) {

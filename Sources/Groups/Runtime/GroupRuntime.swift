@@ -90,7 +90,8 @@ public final class GroupRuntime: Sendable {
     /// - Parameter client: a connected socket that is attached from the beginning and is told how the start went.
     public func run(lock: consuming GroupLock, client: SharedDescriptor?) -> Int32 {
         lock.noteHolder()
-        let conclusion: ApplicationSession.Conclusion
+        var conclusion: ApplicationSession.Conclusion?
+        var failure: (any Error)?
         var session: (ApplicationSession, EventLoop)?
         do {
             let listeners = try openListeners()
@@ -115,11 +116,14 @@ public final class GroupRuntime: Sendable {
             if let client { loop.run { application.attach(client) } }
             conclusion = try live(application, loop, listeners, tap, restored)
         } catch {
-            conclusion = .failed(Failure(.system, Text(noteFailure(error))))
+            EngineLog.write("error: \(error)")
+            failure = error
         }
         machine.withLock { $0 }?.stop()
         live.withLock { $0 = nil }
-        return end(conclusion, session, client, lock)
+        // Not before: who reads `failed` may rely on it that the process is gone, or about to go.
+        if let failure { conclusion = .failed(Failure(.system, Text(noteFailure(failure)))) }
+        return end(conclusion ?? .exited(ExitStatus(.signal, UInt8(SIGKILL))), session, client, lock)
     }
 
     // MARK: - Steps
@@ -242,7 +246,6 @@ public final class GroupRuntime: Sendable {
     /// Writes down why the engine failed and returns the message for the user.
     private func noteFailure(_ error: any Error) -> String {
         let message = "\(error)"
-        EngineLog.write("error: \(message)")
         let tail = machine.withLock { $0 }?.consoleTail
         update { status in
             status.state = .failed

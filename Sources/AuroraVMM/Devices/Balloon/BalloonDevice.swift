@@ -10,7 +10,11 @@ final class BalloonDevice: VirtioDevice {
     private static let deflateOnOutOfMemory: UInt64 = 1 << 2
     private static let pageReporting: UInt64 = 1 << 5
     /// Page numbers looked at in one request; Linux sends 256.
-    static let pagesPerRequestMax = 16 * 1024
+    static let pagesPerRequestMax = 4096
+    /// Bytes released of one report; Linux reports 128 MiB at most, and what is not released is merely kept.
+    static let reportBytesMax = 256 << 20
+    /// Giving a page back costs a fraction of copying it, if it has neighbours.
+    private static let bytesOfReportCost = 16
 
     private static let inflateQueue = 0
     private static let deflateQueue = 1
@@ -54,8 +58,8 @@ final class BalloonDevice: VirtioDevice {
         guard let requests = link.queue(queue) else { return }
         try link.serve(requests, with: chain) { chain throws(VirtioError) in
             switch queue {
-            case Self.inflateQueue: try inflate(chain, link.memory)
-            case Self.reportingQueue: report(chain)
+            case Self.inflateQueue: try inflate(chain, link)
+            case Self.reportingQueue: report(chain, link)
             default: break  // Deflated pages come back by being touched.
             }
             return 0
@@ -63,10 +67,12 @@ final class BalloonDevice: VirtioDevice {
     }
 
     /// Releases the pages of a list of page numbers, neighbours together.
-    private func inflate(_ chain: DescriptorChain, _ memory: GuestMemory) throws(VirtioError) {
+    private func inflate(_ chain: DescriptorChain, _ link: DeviceLink) throws(VirtioError) {
+        let memory = link.memory
         guard chain.readableCount % 4 == 0, chain.readableCount / 4 <= Self.pagesPerRequestMax else {
             throw .badRequest(queue: Self.inflateQueue, what: "a list of \(chain.readableCount) bytes of page numbers")
         }
+        link.turn.spend(chain.readableCount / 4 * pageBytes)
         var run: (first: UInt64, count: UInt64) = (0, 0)
         for offset in stride(from: 0, to: chain.readableCount, by: 4) {
             guard let number = chain.load(at: offset, as: UInt32.self) else { break }
@@ -86,23 +92,32 @@ final class BalloonDevice: VirtioDevice {
     private func release(_ first: UInt64, _ count: UInt64, _ memory: GuestMemory) throws(VirtioError) {
         guard count > 0 else { return }
         let address = GuestAddress(first * UInt64(pageBytes))
-        guard let window = try? memory.window(address, Int(count) * pageBytes) else {
+        guard let window = try? memory.place(address, Int(count) * pageBytes) else {
             throw .badAddress(queue: Self.inflateQueue, what: "a ballooned page", address: address, count: Int(count) * pageBytes)
         }
-        release(window)
+        release(window, memory)
     }
 
     /// Releases what the guest reports as free; parts that are not whole pages are kept.
-    private func report(_ chain: DescriptorChain) {
-        for window in chain.writable { release(window) }
+    private func report(_ chain: DescriptorChain, _ link: DeviceLink) {
+        var left = BalloonDevice.reportBytesMax
+        for window in chain.writable where window.count <= left {
+            release(window, link.memory)
+            left -= window.count
+            link.turn.spend(window.count / BalloonDevice.bytesOfReportCost)
+        }
     }
 
-    private func release(_ window: GuestWindow) {
+    private func release(_ window: GuestWindow, _ memory: GuestMemory) {
         let start = (UInt(bitPattern: window.base) + UInt(pageBytes) - 1) / UInt(pageBytes) * UInt(pageBytes)
         let skipped = Int(start - UInt(bitPattern: window.base))
         guard window.count >= skipped + pageBytes else { return }
         let count = (window.count - skipped) / pageBytes * pageBytes
-        guard clinux_madvise(window.base + skipped, count, MADV_DONTNEED) == 0 else { return }
+        if let lazy = memory.lazy {
+            lazy.discard(extent: window.region, offset: window.offset + skipped, count: count)
+        } else {
+            guard clinux_madvise(window.base + skipped, count, MADV_DONTNEED) == 0 else { return }
+        }
         // The pages read differently now, so a checkpoint must not keep their old contents.
         window.markDirty(from: skipped, length: count)
         pagesReleased += count / pageBytes

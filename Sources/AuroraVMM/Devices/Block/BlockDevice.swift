@@ -4,7 +4,7 @@ import Linux
 /// A disk (virtio 1.2, section 5.2).
 ///
 /// Requests are carried out one after the other on the device's own loop, so none is under way when a handler has
-/// returned.
+/// returned. A long one takes several turns; who takes over a saved state begins it anew, which does no harm.
 final class BlockDevice: VirtioDevice {
     typealias State = BlockState
 
@@ -25,6 +25,8 @@ final class BlockDevice: VirtioDevice {
     private let serial: String
     private let chain = DescriptorChain()
     private var vectors = IOVectors()
+    /// Bytes of the queue's next request that were carried out in earlier turns.
+    private var progress = 0
 
     /// - Parameter serial: shown in the guest as the disk's serial; 20 bytes are kept.
     init(backend: any BlockBackend, serial: String) {
@@ -63,11 +65,11 @@ final class BlockDevice: VirtioDevice {
 
     func notified(queue: Int, _ link: DeviceLink) throws(VirtioError) {
         guard let requests = link.queue(queue) else { return }
-        try link.serve(requests, with: chain) { chain throws(VirtioError) in try serve(chain, queue: queue) }
+        try link.serve(requests, with: chain) { chain throws(VirtioError) in try serve(chain, link.turn, queue: queue) }
     }
 
-    /// Carries one request out; answers how many bytes of the guest were written.
-    private func serve(_ chain: DescriptorChain, queue: Int) throws(VirtioError) -> Int {
+    /// Carries one request out; answers how many bytes of the guest were written, or nil when the turn ended first.
+    private func serve(_ chain: DescriptorChain, _ turn: DeviceTurn, queue: Int) throws(VirtioError) -> Int? {
         guard let kind = chain.load(at: 0, as: UInt32.self), let sector = chain.load(at: 8, as: UInt64.self) else {
             throw .badRequest(queue: queue, what: "a block request has no header")
         }
@@ -76,27 +78,29 @@ final class BlockDevice: VirtioDevice {
         var written = 0
         var status = BlockRequest.Status.ok
         do throws(BlockFailure) {
-            written = try perform(kind, sector: sector, room: room)
+            guard let count = try perform(kind, sector: sector, room: room, turn) else { return nil }
+            written = count
         } catch {
             status = error.status
             counters.failures += 1
             if case .host(let error) = error { lastHostError = error }
         }
+        progress = 0
         chain.store(status.rawValue, at: room)
         return status == .ok && written == room ? written + 1 : chain.writableCount
     }
 
-    private func perform(_ kind: UInt32, sector: UInt64, room: Int) throws(BlockFailure) -> Int {
+    private func perform(_ kind: UInt32, sector: UInt64, room: Int, _ turn: DeviceTurn) throws(BlockFailure) -> Int? {
         let body = chain.readableCount - BlockRequest.headerBytes
         switch BlockRequest.Kind(rawValue: kind) {
-        case .read: return try read(sector, room)
-        case .write: return try write(sector, body)
+        case .read: return try read(sector, room, turn)
+        case .write: return try write(sector, body, turn)
         case .flush: return try flush()
         case .identify: return identify(room)
         case .discard:
-            return try segments(body, sector) { offset, count, _ throws(SystemError) in try backend.discard(at: offset, count: count) }
+            return try segments(body, turn) { offset, count, _ throws(SystemError) in try backend.discard(at: offset, count: count) }
         case .writeZeroes:
-            return try segments(body, sector) { offset, count, flags throws(SystemError) in
+            return try segments(body, turn) { offset, count, flags throws(SystemError) in
                 try backend.writeZeroes(at: offset, count: count, mayFree: flags & BlockRequest.unmapFlag != 0)
             }
         case nil: throw .unsupported
@@ -105,24 +109,44 @@ final class BlockDevice: VirtioDevice {
 
     // MARK: - Requests
 
-    private func read(_ sector: UInt64, _ count: Int) throws(BlockFailure) -> Int {
+    private func read(_ sector: UInt64, _ count: Int, _ turn: DeviceTurn) throws(BlockFailure) -> Int? {
         let offset = try range(sector, count)
-        _ = chain.fill(&vectors, writable: true, from: 0, limit: count)
-        defer { chain.markWritten(from: 0, count: count) }
-        try host { () throws(SystemError) in try backend.read(vectors, at: offset) }
+        let isWhole = try inPieces(count, turn) { start, length throws(BlockFailure) in
+            _ = chain.fill(&vectors, writable: true, from: start, limit: length)
+            defer { chain.markWritten(from: start, count: length) }
+            try host { () throws(SystemError) in try backend.read(vectors, at: offset + Int64(start)) }
+        }
+        guard isWhole else { return nil }
         counters.reads += 1
         counters.bytesRead += count
         return count
     }
 
-    private func write(_ sector: UInt64, _ count: Int) throws(BlockFailure) -> Int {
+    private func write(_ sector: UInt64, _ count: Int, _ turn: DeviceTurn) throws(BlockFailure) -> Int? {
         guard !backend.isReadOnly else { throw .refused }
         let offset = try range(sector, count)
-        _ = chain.fill(&vectors, writable: false, from: BlockRequest.headerBytes, limit: count)
-        try host { () throws(SystemError) in try backend.write(vectors, at: offset) }
+        let isWhole = try inPieces(count, turn) { start, length throws(BlockFailure) in
+            _ = chain.fill(&vectors, writable: false, from: BlockRequest.headerBytes + start, limit: length)
+            try host { () throws(SystemError) in try backend.write(vectors, at: offset + Int64(start)) }
+        }
+        guard isWhole else { return nil }
         counters.writes += 1
         counters.bytesWritten += count
         return 0
+    }
+
+    /// Carries out what is left of `count` bytes, at least a piece; false when the turn is over first.
+    private func inPieces(
+        _ count: Int, _ turn: DeviceTurn, _ body: (_ start: Int, _ length: Int) throws(BlockFailure) -> Void
+    ) throws(BlockFailure) -> Bool {
+        while progress < count {
+            let length = min(count - progress, DeviceTurn.pieceBytesMax)
+            try body(progress, length)
+            progress += length
+            turn.spend(length)
+            if turn.isOver { return progress >= count }
+        }
+        return true
     }
 
     private func flush() throws(BlockFailure) -> Int {
@@ -137,21 +161,33 @@ final class BlockDevice: VirtioDevice {
         return name.withUnsafeBytes { chain.write(at: 0, UnsafeRawBufferPointer(rebasing: $0[..<min(room, $0.count)])) }
     }
 
+    /// Applies a discard or write-zeroes request segment by segment, each in pieces.
     private func segments(
-        _ body: Int, _ sector: UInt64, _ apply: (Int64, Int64, UInt32) throws(SystemError) -> Void
-    ) throws(BlockFailure) -> Int {
+        _ body: Int, _ turn: DeviceTurn, _ apply: (Int64, Int64, UInt32) throws(SystemError) -> Void
+    ) throws(BlockFailure) -> Int? {
         guard !backend.isReadOnly else { throw .refused }
         let size = BlockRequest.segmentBytes
         guard body > 0, body % size == 0, body / size <= BlockRequest.segmentsMax else { throw .refused }
+        // Bytes of the segments before the one that is looked at.
+        var before = 0
         for start in stride(from: BlockRequest.headerBytes, to: BlockRequest.headerBytes + body, by: size) {
             guard let first = chain.load(at: start, as: UInt64.self), let sectors = chain.load(at: start + 8, as: UInt32.self),
                 let flags = chain.load(at: start + 12, as: UInt32.self)
             else { throw .refused }
             guard flags & ~BlockRequest.unmapFlag == 0 else { throw .unsupported }
             guard sectors <= BlockRequest.segmentSectorsMax else { throw .refused }
-            let count = Int64(sectors) * BlockRequest.sectorBytes
-            let offset = try range(first, Int(count))
-            if count > 0 { try host { () throws(SystemError) in try apply(offset, count, flags) } }
+            let count = Int(sectors) * Int(BlockRequest.sectorBytes)
+            let offset = try range(first, count)
+            while progress < before + count {
+                let place = offset + Int64(progress - before)
+                // To a multiple of the piece: a boundary within a block would cost the block.
+                let length = min(Int64(before + count - progress), BlockRequest.pieceBytes - place % BlockRequest.pieceBytes)
+                try host { () throws(SystemError) in try apply(place, length, flags) }
+                progress += Int(length)
+                turn.spend(Int(length) / BlockRequest.clearedByteShare)
+                if turn.isOver, progress < before + count || start + size < BlockRequest.headerBytes + body { return nil }
+            }
+            before += count
         }
         return 0
     }
@@ -171,7 +207,7 @@ final class BlockDevice: VirtioDevice {
 
     // MARK: - State
 
-    func reset(_ link: DeviceLink) {}
+    func reset(_ link: DeviceLink) { progress = 0 }
 
     func save() -> State { State(byteCount: backend.byteCount, isReadOnly: backend.isReadOnly, serial: serial) }
 

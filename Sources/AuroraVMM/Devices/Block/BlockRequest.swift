@@ -10,6 +10,9 @@ enum BlockRequest {
     /// Sectors of one such segment, at most.
     static let segmentSectorsMax: UInt32 = 1 << 22
     static let unmapFlag: UInt32 = 1
+    /// Bytes of a discard or write-zeroes request carried out at once, and how many cost as much as one that is copied.
+    static let pieceBytes: Int64 = 32 << 20
+    static let clearedByteShare = 16
 
     enum Kind: UInt32 {
         case read = 0

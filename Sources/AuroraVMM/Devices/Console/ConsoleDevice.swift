@@ -5,10 +5,10 @@ final class ConsoleDevice: VirtioDevice {
 
     /// Typed bytes that wait for the guest to make room; more are refused.
     static let inputBytesMax = 64 * 1024
+    /// What one request may print; Linux writes a page at a time.
+    static let outputBytesMax = 64 * 1024
     /// A line longer than this is printed in pieces.
     private static let outputChunk = 4096
-
-    private static let roundsMax = 16
 
     private static let receive = 0
     private static let transmit = 1
@@ -31,6 +31,10 @@ final class ConsoleDevice: VirtioDevice {
         if queue == Self.receive { return try pumpInput(link) }
         guard queue == Self.transmit, let transmit = link.queue(queue) else { return }
         try link.serve(transmit, with: chain) { chain throws(VirtioError) in
+            guard chain.readableCount <= Self.outputBytesMax else {
+                throw .badRequest(queue: queue, what: "\(chain.readableCount) bytes to print at once")
+            }
+            link.turn.spend(chain.readableCount)
             print(chain)
             return 0
         }
@@ -56,18 +60,17 @@ final class ConsoleDevice: VirtioDevice {
 
     private func pumpInput(_ link: DeviceLink) throws(VirtioError) {
         guard !input.isEmpty, let receive = link.queue(Self.receive) else { return }
-        var rounds = 0
         repeat {
-            rounds += 1
-            while !input.isEmpty, try receive.pop(into: chain) {
+            link.turn.spend(DeviceTurn.requestCost)
+            while !input.isEmpty, !link.turn.isOver, try receive.pop(into: chain) {
                 let count = input.withUnsafeBytes { chain.write(at: 0, $0) }
                 receive.complete(head: chain.head, written: count)
                 input.removeFirst(count)
             }
             link.publish(receive)
-        } while !input.isEmpty && receive.enableNotifications() && rounds < Self.roundsMax
+        } while !input.isEmpty && receive.enableNotifications() && !link.turn.isOver
         // A guest that changes its index all the time must not keep this loop going.
-        if rounds == Self.roundsMax { link.host?.serveAgain(queue: Self.receive) }
+        if !input.isEmpty, link.turn.isOver { link.host?.serveAgain(queue: Self.receive) }
     }
 
     func reset(_ link: DeviceLink) { input = [] }

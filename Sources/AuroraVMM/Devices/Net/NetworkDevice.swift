@@ -61,7 +61,7 @@ final class NetworkDevice: VirtioDevice {
         guard let requests = link.queue(queue) else { return }
         if queue == Self.receiveQueue { return try receive(link) }
         try link.serve(requests, with: first) { chain throws(VirtioError) in
-            transmit(chain)
+            transmit(chain, link.turn)
             return 0
         }
     }
@@ -73,12 +73,13 @@ final class NetworkDevice: VirtioDevice {
     /// Gives one frame to the host.
     ///
     /// What the host refuses is lost, as on any network.
-    private func transmit(_ chain: DescriptorChain) {
+    private func transmit(_ chain: DescriptorChain, _ turn: DeviceTurn) {
         let count = chain.readableCount
         guard count > Self.headerBytes, count <= Self.frameBytesMax else {
             counters.framesDropped += 1
             return
         }
+        turn.spend(count)
         _ = chain.fill(&vectors, writable: false, from: 0, limit: count)
         let descriptor = frames.descriptor
         let result = vectors.withPointer { clinux_writev(descriptor, $0, $1) } ?? 0
@@ -97,7 +98,7 @@ final class NetworkDevice: VirtioDevice {
         guard let queue = link.queue(Self.receiveQueue) else { return }
         var delivered = 0
         var starved = false
-        while delivered < Self.burst {
+        while delivered < Self.burst, !link.turn.isOver {
             if waiting == 0 { waiting = readFrame() }
             if waiting == 0 { break }
             var isDelivered = try deliver(queue, link)
@@ -110,6 +111,7 @@ final class NetworkDevice: VirtioDevice {
                 starved = true
                 break
             }
+            link.turn.spend(waiting)
             waiting = 0
             delivered += 1
         }

@@ -19,14 +19,20 @@ final class DescriptorChain {
     private(set) var readableCount = 0
     /// Bytes of all writable parts.
     private(set) var writableCount = 0
+    /// Descriptors looked at to find the parts.
+    var descriptors = 0
+    /// Fetches pages of the parts that are not there yet; nil when all are.
+    private var lazy: LazyMemory?
 
     init() {
         readable.reserveCapacity(16)
         writable.reserveCapacity(16)
     }
 
-    func begin(head: UInt16) {
+    func begin(head: UInt16, lazy: LazyMemory? = nil) {
         self.head = head
+        self.lazy = lazy
+        descriptors = 0
         readable.removeAll(keepingCapacity: true)
         writable.removeAll(keepingCapacity: true)
         readableCount = 0
@@ -47,6 +53,14 @@ final class DescriptorChain {
         }
     }
 
+    /// Fetches what is about to be used of a part.
+    ///
+    /// What cannot be had ends the machine, which has been told then, and reads as zeros.
+    private func reach(_ part: GuestWindow, from offset: Int, _ count: Int) {
+        guard let lazy else { return }
+        do throws(PageSourceError) { try lazy.ensure(extent: part.region, offset: part.offset + offset, count: count) } catch {}
+    }
+
     /// Copies readable bytes from `offset` on into `target`; answers how many there were.
     @discardableResult
     func read(at offset: Int, into target: UnsafeMutableRawBufferPointer) -> Int {
@@ -58,6 +72,7 @@ final class DescriptorChain {
                 continue
             }
             let count = min(part.count - skip, target.count - done)
+            reach(part, from: skip, count)
             if let base = target.baseAddress { memcpy(base + done, part.base + skip, count) }
             done += count
             skip = 0
@@ -83,6 +98,7 @@ final class DescriptorChain {
                 continue
             }
             let count = min(part.count - skip, source.count - done)
+            reach(part, from: skip, count)
             if let base = source.baseAddress { memcpy(part.base + skip, base + done, count) }
             part.markDirty(from: skip, length: count)
             done += count
@@ -108,6 +124,7 @@ final class DescriptorChain {
                 continue
             }
             let count = min(part.count - skip, left)
+            reach(part, from: skip, count)
             vectors.append(base: part.base + skip, count: count)
             left -= count
             skip = 0

@@ -52,9 +52,26 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
     /// Whether requests are served.
     var isActive: Bool { status.contains(.driverOK) && status.isDisjoint(with: [.needsReset, .failed]) }
 
-    /// Uses the device itself, from any thread.
+    /// Uses the device itself, from any thread: only what is the host's.
+    ///
+    /// Rings, guest memory and interrupts belong to `whenRunning`: the machine may be at rest.
     func withDevice<Result, Failure: Error>(_ body: (Device, DeviceLink) throws(Failure) -> Result) throws(Failure) -> Result {
         try lock.withLock { _ throws(Failure) in try body(device, link) }
+    }
+
+    /// Uses the device and its rings as a handler does: on the loop's thread, and not while the machine is at rest.
+    ///
+    /// At once when there is no loop.
+    func whenRunning(_ body: @escaping @Sendable (Device, DeviceLink) throws(VirtioError) -> Void) {
+        guard let loop = lock.withLock({ _ in self.loop }) else { return serve(body) }
+        loop.run { [weak self] in self?.serve(body) }
+    }
+
+    private func serve(_ body: (Device, DeviceLink) throws(VirtioError) -> Void) {
+        lock.withLock { _ in
+            link.turn.begin()
+            attempt { () throws(VirtioError) in try body(device, link) }
+        }
     }
 
     // MARK: - Event loop
@@ -75,18 +92,19 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
     }
 
     func detach() {
-        lock.withLock { _ in
+        let (loop, registrations) = lock.withLock { _ in
             device.reset(link)
-            for registration in notifierRegistrations + watches.values { loop?.unregister(registration) }
-            notifierRegistrations = []
-            watches = [:]
-            loop = nil
+            defer { (self.loop, notifierRegistrations, watches) = (nil, [], [:]) }
+            return (self.loop, notifierRegistrations + watches.values)
         }
+        // Without the lock: a handler that has begun may want it.
+        for registration in registrations { loop?.unregister(registration, waits: true) }
     }
 
     func notify(queue: Int) {
         lock.withLock { _ in
             guard isActive, link.queue(queue) != nil else { return }
+            link.turn.begin()
             attempt { () throws(VirtioError) in try device.notified(queue: queue, link) }
         }
     }
@@ -107,11 +125,14 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
         lock.withLock { _ in
             // The descriptor may have been given up while this call waited for the lock.
             guard watches[descriptor] != nil else { return }
+            link.turn.begin()
             attempt { () throws(VirtioError) in try device.ready(descriptor, events, link) }
         }
     }
 
     func serveAgain(queue: Int) { queueNotifiers[queue].signal() }
+
+    var isWaitedFor: Bool { loop?.isWaitedFor ?? false }
 
     // MARK: - Failure, configuration, reset. The lock is held.
 
@@ -165,7 +186,9 @@ final class MMIOTransport<Device: VirtioDevice>: MMIOWindow, DeviceHost, @unchec
         for (index, setup) in queues.enumerated() {
             active.append(
                 setup.isReady
-                    ? try VirtQueue(index: index, setup: setup, sizeMax: sizeMaxima[index], features: driverFeatures, memory: link.memory)
+                    ? try VirtQueue(
+                        index: index, setup: setup, sizeMax: sizeMaxima[index], features: driverFeatures, memory: link.memory,
+                        turn: link.turn)
                     : nil)
         }
         link.queues = active

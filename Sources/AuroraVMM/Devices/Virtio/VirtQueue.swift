@@ -21,6 +21,7 @@ final class VirtQueue {
     private let used: GuestWindow
     private let hasEventIndex: Bool
     private let hasIndirect: Bool
+    private let turn: DeviceTurn?
     /// The used index the driver was last told about; nil when unknown (then it is always told).
     private var announcedUsed: UInt16?
 
@@ -28,8 +29,12 @@ final class VirtQueue {
 
     /// Checks a driver's set-up and resolves the rings.
     ///
+    /// - Parameter turn: what taking requests is charged to; nil for a queue that is only checked.
     /// - Throws: `VirtioError` when size, alignment, address or progress are not acceptable.
-    init(index: Int, setup: QueueState, sizeMax: UInt16, features: UInt64, memory: GuestMemory) throws(VirtioError) {
+    init(
+        index: Int, setup: QueueState, sizeMax: UInt16, features: UInt64, memory: GuestMemory, turn: DeviceTurn? = nil
+    ) throws(VirtioError) {
+        self.turn = turn
         guard let size = UInt16(exactly: setup.size), size > 0, size & (size - 1) == 0, size <= sizeMax else {
             throw .badQueueSize(queue: index, size: setup.size)
         }
@@ -81,7 +86,8 @@ final class VirtQueue {
         let slot = 4 + 2 * Int(nextAvailable & mask)
         let head = available.atomic(slot, as: UInt16.self).pointee.load(ordering: .relaxed)
         guard head < size else { throw .badDescriptor(queue: index, number: UInt32(head)) }
-        chain.begin(head: head)
+        chain.begin(head: head, lazy: memory.lazy)
+        defer { turn?.spend(DeviceTurn.requestCost + chain.descriptors * DeviceTurn.descriptorCost) }
         try walk(descriptors, limit: Int(size), from: head, into: chain, nested: false)
         nextAvailable &+= 1
         return true
@@ -104,6 +110,7 @@ final class VirtQueue {
         var visited = 0
         while true {
             visited += 1
+            chain.descriptors += 1
             guard visited <= limit else { throw .chainTooLong(queue: index, limit: limit) }
             guard Int(number) < table.count / 16 else { throw .badDescriptor(queue: index, number: UInt32(number)) }
             let descriptor = Descriptor(table, Int(number))
@@ -111,7 +118,8 @@ final class VirtQueue {
                 guard hasIndirect, !nested, !descriptor.hasNext else { throw .badIndirectTable(queue: index) }
                 return try walkIndirect(descriptor, into: chain)
             }
-            guard let window = try? memory.window(descriptor.address, descriptor.count) else {
+            // Contents are fetched when they are used, or the device could be kept busy with offers alone.
+            guard let window = try? memory.place(descriptor.address, descriptor.count) else {
                 throw .badAddress(queue: index, what: "a buffer", address: descriptor.address, count: descriptor.count)
             }
             try chain.append(window, isWritable: descriptor.isWritable, queue: index)
@@ -121,11 +129,11 @@ final class VirtQueue {
     }
 
     private func walkIndirect(_ descriptor: Descriptor, into chain: DescriptorChain) throws(VirtioError) {
-        let entries = descriptor.count / 16
+        let entries = min(descriptor.count / 16, DescriptorChain.segmentsMax)
         guard descriptor.count % 16 == 0, entries > 0, descriptor.address.rawValue % 8 == 0,
-            let table = try? memory.window(descriptor.address, descriptor.count)
+            let table = try? memory.window(descriptor.address, entries * 16)
         else { throw .badIndirectTable(queue: index) }
-        try walk(table, limit: min(entries, DescriptorChain.segmentsMax), from: 0, into: chain, nested: true)
+        try walk(table, limit: entries, from: 0, into: chain, nested: true)
     }
 
     // MARK: - Giving requests back

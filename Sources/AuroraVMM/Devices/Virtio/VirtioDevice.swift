@@ -68,10 +68,14 @@ final class DeviceLink {
     var features: UInt64 = 0
     /// The queues the driver has set up, by number; all nil while the driver is not ready.
     var queues: [VirtQueue?]
+    /// What the device has done since it was called.
+    let turn = DeviceTurn()
     /// Raises the guest's interrupt.
     let interrupt: any InterruptLine
     /// The transport; set once by it.
-    weak var host: (any DeviceHost)?
+    weak var host: (any DeviceHost)? {
+        didSet { turn.isWaitedFor = { [weak host] in host?.isWaitedFor ?? false } }
+    }
 
     init(memory: GuestMemory, interrupt: any InterruptLine, queueCount: Int) {
         self.memory = memory
@@ -88,23 +92,28 @@ final class DeviceLink {
         if queue.publish() { interrupt.trigger() }
     }
 
-    /// Serves one queue until it is empty, in slices so that a busy guest cannot keep a checkpoint waiting.
-    func serve(_ queue: VirtQueue, with chain: DescriptorChain, _ body: (DescriptorChain) throws(VirtioError) -> Int) throws(VirtioError) {
-        var budget = 256
+    /// Serves one queue until it is empty or the turn is over; the rest follows in another turn.
+    ///
+    /// - Parameter body: carries a request out and answers how many bytes it wrote; nil when the rest of it is left for another turn, which
+    ///   begins with the same request.
+    func serve(_ queue: VirtQueue, with chain: DescriptorChain, _ body: (DescriptorChain) throws(VirtioError) -> Int?) throws(VirtioError) {
         queue.disableNotifications()
         repeat {
             var completed = 0
-            while budget > 0, try queue.pop(into: chain) {
-                budget -= 1
-                queue.complete(head: chain.head, written: try body(chain))
+            while !turn.isOver, try queue.pop(into: chain) {
+                guard let written = try body(chain) else {
+                    queue.undoPop()
+                    break
+                }
+                queue.complete(head: chain.head, written: written)
                 completed += 1
                 // The guest goes on with these while the rest is served.
                 if completed % 16 == 0 { publish(queue) }
             }
             if completed % 16 != 0 { publish(queue) }
             // Looking costs too: an index that changes all the time must not keep this loop going.
-            budget -= 1
-            if budget <= 0 {
+            turn.spend(DeviceTurn.requestCost)
+            if turn.isOver {
                 host?.serveAgain(queue: queue.index)
                 return
             }
@@ -120,6 +129,8 @@ protocol DeviceHost: AnyObject {
     func unwatch(_ descriptor: Int32)
     /// Has `notified` called again soon.
     func serveAgain(queue: Int)
+    /// Whether somebody waits for handlers to come to rest.
+    var isWaitedFor: Bool { get }
     /// Shows a new configuration space to the driver, with or without an interrupt.
     func changeConfiguration(_ bytes: [UInt8], tellingDriver: Bool)
 }

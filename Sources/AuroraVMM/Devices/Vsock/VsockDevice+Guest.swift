@@ -71,6 +71,8 @@ extension VsockDevice {
     }
 
     private func guestSent(_ count: Int, _ connection: VsockConnection, _ link: DeviceLink) {
+        // More than this neither the host's socket nor the backlog takes.
+        link.turn.spend(min(count, 4 * Int(VsockConnection.bufferBytes)))
         guard connection.phase == .established, !connection.guestShutdown.contains(.send) else {
             return abort(connection, link, .refused(port: connection.key.guestPort))
         }
@@ -133,16 +135,13 @@ extension VsockDevice {
         connection.isCreditUpdateQueued = true
     }
 
-    private static var roundsMax: Int { 64 }
-
     /// Sends the control packets that are due, then lets starved connections have what buffers are left.
     func pump(_ link: DeviceLink) throws(VirtioError) {
         guard !control.isEmpty || !starved.isEmpty, let receive = link.queue(Self.receiveQueue) else { return }
-        var rounds = 0
         repeat {
-            rounds += 1
+            link.turn.spend(DeviceTurn.requestCost)
             var sent = 0
-            while sent < control.count, try receive.pop(into: chain) {
+            while sent < control.count, !link.turn.isOver, try receive.pop(into: chain) {
                 try send(control[sent], receive)
                 sent += 1
             }
@@ -151,9 +150,9 @@ extension VsockDevice {
                 link.publish(receive)
             }
             if control.isEmpty { try feedStarved(receive, link) }
-        } while (!control.isEmpty || !starved.isEmpty) && receive.enableNotifications() && rounds < Self.roundsMax
+        } while (!control.isEmpty || !starved.isEmpty) && receive.enableNotifications() && !link.turn.isOver
         // A guest that changes its index all the time, or takes all it gets, must not keep this loop going.
-        if rounds == Self.roundsMax { link.host?.serveAgain(queue: Self.receiveQueue) }
+        if link.turn.isOver, !control.isEmpty || !starved.isEmpty { link.host?.serveAgain(queue: Self.receiveQueue) }
     }
 
     private func send(_ packet: VsockHeader, _ receive: VirtQueue) throws(VirtioError) {
@@ -172,7 +171,7 @@ extension VsockDevice {
     }
 
     private func feedStarved(_ receive: VirtQueue, _ link: DeviceLink) throws(VirtioError) {
-        while let descriptor = starved.first, receive.hasPending {
+        while let descriptor = starved.first, receive.hasPending, !link.turn.isOver {
             starved.remove(descriptor)
             guard let connection = bySocket[descriptor] else { continue }
             try forward(connection, link)
@@ -193,7 +192,9 @@ extension VsockDevice {
                 break
             }
             switch try fill(connection, receive) {
-            case .sent: packets += 1
+            case .sent(let count):
+                packets += 1
+                link.turn.spend(count)
             case .wouldBlock: break loop
             case .ended:
                 hostEnded(connection)
@@ -211,7 +212,10 @@ extension VsockDevice {
         updateInterest(connection, link)
     }
 
-    private enum Filled { case sent, wouldBlock, ended, broken }
+    private enum Filled {
+        case sent(Int)
+        case wouldBlock, ended, broken
+    }
 
     /// Fills the buffer taken last with one packet of data, or gives it back.
     private func fill(_ connection: VsockConnection, _ receive: VirtQueue) throws(VirtioError) -> Filled {
@@ -234,6 +238,6 @@ extension VsockDevice {
         _ = header.write(to: chain)
         connection.didSend(count)
         receive.complete(head: chain.head, written: VsockHeader.byteCount + count)
-        return .sent
+        return .sent(count)
     }
 }

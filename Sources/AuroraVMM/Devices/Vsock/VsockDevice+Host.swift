@@ -190,9 +190,9 @@ extension MMIOTransport where Device == VsockDevice {
             do throws(VsockError) {
                 try withDevice { device, link throws(VsockError) in
                     reply.descriptor = try device.connect(to: port, link) { reply.finish($0) }
-                    attempt { () throws(VirtioError) in try device.pump(link) }
                 }
-            } catch { continuation.resume(returning: .failure(error)) }
+                whenRunning { device, link throws(VirtioError) in try device.pump(link) }
+            } catch { reply.finish(error) }
         }
         return OwnedDescriptor(adopting: try outcome.get())
     }
@@ -203,7 +203,7 @@ extension MMIOTransport where Device == VsockDevice {
     func lead(_ socket: Int32, to port: UInt32) throws(VsockError) {
         try withDevice { device, link throws(VsockError) in
             try device.lead(OwnedDescriptor(adopting: socket), to: port, link, .nobody)
-            attempt { () throws(VirtioError) in try device.pump(link) }
         }
+        whenRunning { device, link throws(VirtioError) in try device.pump(link) }
     }
 }

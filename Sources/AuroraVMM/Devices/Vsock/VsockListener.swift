@@ -111,16 +111,20 @@ final class VsockTimer {
 
 /// Carries the outcome of a connection to the task that waits for it.
 ///
-/// `@unchecked Sendable`: `descriptor` is set under the device's lock, before `finish` can be called under the same lock.
+/// `@unchecked Sendable`: used under the device's lock, or before the device knows it, or by its last owner.
 final class VsockReply: @unchecked Sendable {
     var descriptor: Int32 = -1
-    private let continuation: CheckedContinuation<Result<Int32, VsockError>, Never>
+    private var continuation: CheckedContinuation<Result<Int32, VsockError>, Never>?
 
     init(_ continuation: CheckedContinuation<Result<Int32, VsockError>, Never>) { self.continuation = continuation }
 
+    /// A machine that ends lets go of who was not answered.
+    deinit { finish(.notReady) }
+
     func finish(_ error: VsockError?) {
+        guard let continuation = continuation.take() else { return }
         guard let error else { return continuation.resume(returning: .success(descriptor)) }
-        _ = OwnedDescriptor(adopting: descriptor)
+        if descriptor >= 0 { _ = OwnedDescriptor(adopting: descriptor) }
         continuation.resume(returning: .failure(error))
     }
 }

@@ -1,10 +1,16 @@
 import Linux
+import Synchronization
 
 @testable import AuroraVMM
 
 /// No interrupt at all.
 private struct SilentLine: InterruptLine {
     func trigger() {}
+}
+
+/// Counts what a console prints.
+private final class PrintedBytes: Sendable {
+    let count = Atomic(0)
 }
 
 /// Lets bytes drive a device as the worst of guests would: registers, rings, descriptors, doorbells, saved states and
@@ -18,11 +24,17 @@ final class DeviceHarness {
     private static let ringStride: UInt64 = 0x4000
     private static let arena: UInt64 = 0x4_0000
     private static let queueSize: UInt16 = 8
+    /// What a device may do in one call: a turn, and the largest request that may end it.
+    private static let workMax = DeviceTurn.bytesMax + BalloonDevice.pagesPerRequestMax * pageBytes
     private static let emptyRing = [UInt8](repeating: 0, count: Int(ringStride))
 
     private let memory: GuestMemory
     private let window: any MMIOWindow
     private let frames: SocketFrames
+    /// What the device says that its last call has cost.
+    private let spent: () -> Int
+    /// Bytes that it has printed, or moved to and from its disk, since it was made.
+    private let moved: () -> Int
     private var input: ArraySlice<UInt8> = []
     /// Available indexes as the driver counts them.
     private var offered: [UInt16]
@@ -30,25 +42,30 @@ final class DeviceHarness {
     init(_ kind: Kind) throws(SystemError) {
         memory = GuestMemory(regions: [.init(start: GuestAddress(0), mapping: try .anonymous(count: Self.memoryBytes, what: "harness"))])
         frames = try SocketFrames()
-        let page = try RegisterPage()
+        var moved: () -> Int = { 0 }
         switch kind {
-        case .block:
-            let device = BlockDevice(backend: MemoryBackend(byteCount: 64 << 10), serial: "fuzz")
-            window = try MMIOTransport(device, memory: memory, interrupt: SilentLine(), page: page)
-        case .readOnlyBlock:
-            let device = BlockDevice(backend: MemoryBackend(byteCount: 64 << 10, isReadOnly: true), serial: "fuzz")
-            window = try MMIOTransport(device, memory: memory, interrupt: SilentLine(), page: page)
-        case .network:
-            let device = NetworkDevice(frames: frames, macAddress: [2, 0, 0, 0, 0, 1])
-            window = try MMIOTransport(device, memory: memory, interrupt: SilentLine(), page: page)
-        case .vsock:
-            window = try MMIOTransport(VsockDevice(guestContext: 3, path: nil), memory: memory, interrupt: SilentLine(), page: page)
+        case .block, .readOnlyBlock:
+            let disk = MemoryBackend(byteCount: 2 << 20, isReadOnly: kind == .readOnlyBlock)
+            moved = { disk.moved }
+            (window, spent) = try Self.make(BlockDevice(backend: disk, serial: "fuzz"), memory)
+        case .network: (window, spent) = try Self.make(NetworkDevice(frames: frames, macAddress: [2, 0, 0, 0, 0, 1]), memory)
+        case .vsock: (window, spent) = try Self.make(VsockDevice(guestContext: 3, path: nil), memory)
         case .console:
-            window = try MMIOTransport(ConsoleDevice(log: ConsoleLog()), memory: memory, interrupt: SilentLine(), page: page)
-        case .entropy: window = try MMIOTransport(EntropyDevice(), memory: memory, interrupt: SilentLine(), page: page)
-        case .balloon: window = try MMIOTransport(BalloonDevice(), memory: memory, interrupt: SilentLine(), page: page)
+            let printed = PrintedBytes()
+            moved = { printed.count.load(ordering: .relaxed) }
+            (window, spent) = try Self.make(ConsoleDevice(log: ConsoleLog { printed.count.add($0.count, ordering: .relaxed) }), memory)
+        case .entropy: (window, spent) = try Self.make(EntropyDevice(), memory)
+        case .balloon: (window, spent) = try Self.make(BalloonDevice(), memory)
         }
+        self.moved = moved
         offered = window.queueNotifiers.map { _ in 0 }
+    }
+
+    private static func make<Device: VirtioDevice>(
+        _ device: Device, _ memory: GuestMemory
+    ) throws(SystemError) -> (any MMIOWindow, () -> Int) {
+        let transport = try MMIOTransport(device, memory: memory, interrupt: SilentLine(), page: RegisterPage())
+        return (transport, { transport.withDevice { _, link in link.turn.spent } })
     }
 
     /// Carries out what the bytes say.
@@ -87,13 +104,21 @@ final class DeviceHarness {
         case 2: poke(ring(takeQueue()) + UInt64((take() as UInt16) % UInt16(Self.ringStride)), take() as UInt64)
         case 3: poke(UInt64(take() as UInt32) % UInt64(Self.memoryBytes), take() as UInt32)
         case 4...8: offerChain(takeQueue())
-        case 9, 10, 11: window.notify(queue: takeQueue())
+        case 9, 10, 11: return serve(takeQueue())
         case 12: return saveAndLoad()
         case 13: hostEvent()
-        case 14: window.notify(queue: Int(take() as UInt8))
+        case 14: return serve(Int(take() as UInt8))
         default: if (take() as UInt8) & 7 == 0 { start() }
         }
         return nil
+    }
+
+    /// Serves a queue once, which must not take longer than a turn and the request that ends it, whatever was offered.
+    private func serve(_ queue: Int) -> String? {
+        let before = moved()
+        window.notify(queue: queue)
+        let work = max(spent(), moved() - before)
+        return work <= Self.workMax ? nil : "one call of queue \(queue) worked for \(work) bytes"
     }
 
     /// Puts up to four descriptors and their head into a queue; most make sense, some do not.
@@ -110,6 +135,7 @@ final class DeviceHarness {
                 address = take()
                 length = take()
             }
+            if shape & 0xf0 == 0xe0 { (address, length) = (0, UInt32(Self.memoryBytes)) }
             poke(place, address)
             poke(place + 8, length)
             let isLast = index + 1 == count && shape & 0x08 == 0

@@ -7,6 +7,8 @@ final class MemoryBackend: BlockBackend {
     private(set) var bytes: [UInt8]
     let isReadOnly: Bool
     private(set) var flushes = 0
+    /// Bytes read, written and cleared.
+    private(set) var moved = 0
     /// When set, every access fails with it.
     var failure: SystemError?
 
@@ -19,6 +21,7 @@ final class MemoryBackend: BlockBackend {
 
     private func check(_ offset: Int64, _ count: Int) throws(SystemError) {
         if let failure { throw failure }
+        moved += count
         precondition(offset >= 0 && offset % 512 == 0 && count % 512 == 0 && offset + Int64(count) <= byteCount, "the device did not check")
     }
 
