@@ -13,10 +13,11 @@
  *
  *     generation=BASE:PORT
  *
- * A guest that is restored from a checkpoint has the wall clock of that time, and the random numbers that every other
- * guest restored from it will have. The monitor writes new random bytes to the page at guest-physical BASE and raises event
- * channel PORT before the guest executes anything. Its interrupt wakes a real-time thread, which sets both right: it runs
- * before any program does, because the way back to user mode looks for a thread of higher priority.
+ * A guest that is restored from a checkpoint has the clocks of that time, and the random numbers that every other
+ * guest restored from it will have. The monitor writes new random bytes to the page at guest-physical BASE, and for how long
+ * the guest was not there, and raises event channel PORT before the guest executes anything. Its interrupt wakes a real-time
+ * thread, which sets both right: it runs before any program does, because the way back to user mode looks for a thread of
+ * higher priority.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -26,6 +27,7 @@
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
 #include <linux/kernel.h>
+#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/io.h>
 #include <linux/platform_device.h>
@@ -165,6 +167,8 @@ static void aurora_remove_all(void)
 /* What the monitor writes before each restore; the bytes are different each time. */
 struct aurora_generation {
 	u8 seed[64];
+	/* Nanoseconds for which the guest was not there, by the wall clocks of its hosts; zero once they are taken notice of. */
+	u64 absent;
 };
 
 static char *generation;
@@ -189,8 +193,8 @@ static void aurora_reseed(void)
 	long error;
 
 	memcpy(&copy, generation_page, sizeof(copy));
-	memzero_explicit(generation_page, sizeof(*generation_page));
-	add_device_randomness(&copy, sizeof(copy));
+	memzero_explicit(generation_page->seed, sizeof(generation_page->seed));
+	add_device_randomness(copy.seed, sizeof(copy.seed));
 	memzero_explicit(&copy, sizeof(copy));
 	if (IS_ERR_OR_NULL(random_device))
 		return;
@@ -200,10 +204,47 @@ static void aurora_reseed(void)
 		pr_err("cannot reseed after a restore: error %ld\n", error);
 }
 
+/*
+ * Adds a time in which the machine slept to CLOCK_REALTIME, CLOCK_TAI and CLOCK_BOOTTIME: what the kernel does for a clock that
+ * only a driver can read. It is there for such drivers, but not exported: it is found as a probe would find it, which is never armed.
+ * Without it CLOCK_BOOTTIME leaves out the time in which the guest was not there.
+ */
+static void (*aurora_inject_sleep)(const struct timespec64 *delta);
+
+static void aurora_find_inject_sleep(void)
+{
+	static struct kprobe probe = {
+		.symbol_name = "timekeeping_inject_sleeptime64",
+		.flags = KPROBE_FLAG_DISABLED,
+	};
+	int error = register_kprobe(&probe);
+
+	if (error) {
+		pr_info("CLOCK_BOOTTIME will leave out the time between a checkpoint and its restore: error %d\n", error);
+		return;
+	}
+	aurora_inject_sleep = (void *)probe.addr;
+	unregister_kprobe(&probe);
+}
+
+/* The clocks after a restore are as after a suspend. */
+static void aurora_pass_absence(void)
+{
+	u64 absent = READ_ONCE(generation_page->absent);
+	struct timespec64 delta;
+
+	WRITE_ONCE(generation_page->absent, 0);
+	if (!absent || absent > S64_MAX || !aurora_inject_sleep)
+		return;
+	delta = ns_to_timespec64(absent);
+	aurora_inject_sleep(&delta);
+}
+
 static irqreturn_t aurora_restored(int irq, void *unused)
 {
 	struct timespec64 now;
 
+	aurora_pass_absence();
 	x86_platform.get_wallclock(&now);
 	if (do_settimeofday64(&now))
 		pr_err("cannot set the clock after a restore\n");
@@ -236,6 +277,7 @@ static int aurora_watch_restores(void)
 		error = -ENOMEM;
 		goto unbind;
 	}
+	aurora_find_inject_sleep();
 	/* Opened now, by the process that loads the module: the interrupt's thread may have no /dev. */
 	random_device = filp_open("/dev/urandom", O_RDONLY, 0);
 	if (IS_ERR(random_device))

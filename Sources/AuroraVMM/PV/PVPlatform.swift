@@ -18,7 +18,8 @@ final class PVPlatform: Platform, @unchecked Sendable {
     private var consoleRing: GuestAddress?
     private static let ringIn = 1024
     private static let ringOut: UInt32 = 2048
-    private static let ringIndexes: UInt64 = 3072
+    private static let ringConsumed: UInt64 = 3072 + 8
+    private static let ringProduced: UInt64 = 3072 + 12
     private static let consoleWriteBytesMax: UInt64 = 4096
 
     private enum MSR {
@@ -71,12 +72,19 @@ final class PVPlatform: Platform, @unchecked Sendable {
     /// the time of a fork.
     private static let plainStores = "clearcpuid=erms,rep_good"
 
+    /// The guest's TSC is the host's: it runs on while the guest is not there, and differs from host to host.
+    ///
+    /// Kept as a second clock source, the kernel would find it wrong after the first rollback, and say so; chosen as the first, it would
+    /// make CLOCK_MONOTONIC jump.
+    private static let noTSCClock = "tsc=unstable"
+
     func kernelWords(_ windows: [GuestAddress]) -> [String] {
-        guard !windows.isEmpty else { return [PVPlatform.plainStores] }
+        guard !windows.isEmpty else { return [PVPlatform.plainStores, PVPlatform.noTSCClock] }
         let page = "0x" + String(ShimSlot.physical(ShimLayout.generation), radix: 16)
         let list = windows.enumerated().map { "\($1):\(ShimLayout.devicePort + UInt64($0))" }
         return [
-            PVPlatform.plainStores, "aurora.devices=" + list.joined(separator: ","), "aurora.generation=\(page):\(ShimLayout.restorePort)",
+            PVPlatform.plainStores, PVPlatform.noTSCClock, "aurora.devices=" + list.joined(separator: ","),
+            "aurora.generation=\(page):\(ShimLayout.restorePort)",
         ]
     }
 
@@ -136,8 +144,9 @@ final class PVPlatform: Platform, @unchecked Sendable {
     func save(_ machine: VirtualMachine) throws(MachineError) -> PlatformState {
         .pv(
             PVState(
-                guestTime: clock.nanoseconds(at: clinux_rdtsc()), consoleRing: consoleRing ?? GuestAddress(0), shimCPU: slot.cpuOffset,
-                shimParameters: slot.parametersOffset, shimVersion: ShimLayout.version))
+                guestTime: clock.nanoseconds(at: clinux_rdtsc()), savedAt: clinux_clock_ns(CLOCK_REALTIME),
+                consoleRing: consoleRing ?? GuestAddress(0), shimCPU: slot.cpuOffset, shimParameters: slot.parametersOffset,
+                shimVersion: ShimLayout.version))
     }
 
     /// The shim runs on in the guest's memory, as it was saved; this program's own shim may be a newer one.
@@ -159,7 +168,17 @@ final class PVPlatform: Platform, @unchecked Sendable {
         let frequency = try cpu.tscKilohertz()
         slot.store(frequency, at: slot.parameter(ShimLayout.paramTSCKilohertz))
         setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: state.guestTime), memory: memory)
+        noteAbsence(since: state.savedAt)
         try announceRestore(machine)
+    }
+
+    /// Adds the time since a wall clock to what the guest has not taken notice of; a clock that was set back counts as none.
+    private func noteAbsence(since savedAt: Int64?) {
+        let (passed, overflow) = clinux_clock_ns(CLOCK_REALTIME).subtractingReportingOverflow(savedAt ?? .max)
+        guard !overflow, passed > 0 else { return }
+        let before: UInt64 = slot.load(ShimLayout.absence)
+        let (sum, wraps) = before.addingReportingOverflow(UInt64(passed))
+        slot.store(wraps ? .max : sum, at: ShimLayout.absence)
     }
 
     /// Fetches the pages of the slot that are written here, if they are not there yet: an error is an error then, and no thread waits.
@@ -218,19 +237,19 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     /// The console's shared ring (xen/interface/io/console.h): 2048 bytes out, indexes that only grow.
     private func drainConsoleRing(_ memory: GuestMemory) {
-        guard let ring = consoleRing, let indexes = ring.advanced(by: PVPlatform.ringIndexes),
-            let base = ring.advanced(by: UInt64(PVPlatform.ringIn)),
-            let consumed: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 8)),
-            let produced: UInt32 = try? memory.load(GuestAddress(indexes.rawValue + 12))
+        // The ring's place comes from a checkpoint: it may be anywhere.
+        guard let ring = consoleRing, let base = ring.advanced(by: UInt64(PVPlatform.ringIn)),
+            let consumedAt = ring.advanced(by: PVPlatform.ringConsumed), let producedAt = ring.advanced(by: PVPlatform.ringProduced),
+            let consumed: UInt32 = try? memory.load(consumedAt), let produced: UInt32 = try? memory.load(producedAt)
         else { return }
         let count = min(produced &- consumed, PVPlatform.ringOut)
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Int(count))
         for index in 0..<count {
             let offset = UInt64((consumed &+ index) % PVPlatform.ringOut)
-            if let byte: UInt8 = try? memory.load(GuestAddress(base.rawValue + offset)) { bytes.append(byte) }
+            if let place = base.advanced(by: offset), let byte: UInt8 = try? memory.load(place) { bytes.append(byte) }
         }
-        try? memory.store(produced, at: GuestAddress(indexes.rawValue + 8))
+        try? memory.store(produced, at: consumedAt)
         bytes.withUnsafeBytes { console.append($0) }
     }
 

@@ -13,6 +13,8 @@ enum ShimLayout {
     /// Random bytes of the host, new at each restore (`generation=` of images/module/aurora.c).
     static let generation = 0x31000
     static let generationBytes = 64
+    /// Behind them: nanoseconds for which the guest was not there, which it has not taken notice of yet.
+    static let absence = generation + generationBytes
     static let shimL3 = 0x40000
     static let shimL2 = 0x41000
     static let directL3 = 0x50000

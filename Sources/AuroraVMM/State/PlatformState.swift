@@ -10,6 +10,8 @@ public enum PlatformState: Codable, Equatable, Sendable {
 public struct PVState: Codable, Equatable, Sendable {
     /// Nanoseconds the guest has run: its clock goes on from here.
     public var guestTime: UInt64
+    /// The wall clock of the host when this was taken, in nanoseconds; nil: nobody noted it.
+    public var savedAt: Int64?
     /// Guest-physical address of the console's ring.
     public var consoleRing: GuestAddress
     /// Where the shim that runs in this guest keeps `struct cpu`, in bytes from the start of its slot.

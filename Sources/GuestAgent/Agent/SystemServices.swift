@@ -67,8 +67,14 @@ enum SystemServices {
         return result < 0 ? failure(result, "mount " + request.device + " on " + request.path) : nil
     }
 
-    /// Sets the wall clock.
+    /// How far the wall clock may be from the one it is set to before it is set: the request has been on its way, and a clock that
+    /// `aurora.ko` has set right must not jump again (timers that are cancelled by that would be, twice).
+    private static let clockToleranceNanoseconds: Int64 = 20_000_000
+
+    /// Sets the wall clock, unless it is right.
     static func setClock(_ nanoseconds: UInt64) -> Failure? {
+        let wrong = sys_clock(CLOCK_REALTIME).subtractingReportingOverflow(Int64(clamping: nanoseconds))
+        if !wrong.overflow, wrong.partialValue.magnitude <= clockToleranceNanoseconds.magnitude { return nil }
         let result = sys_set_wall_clock(Int64(clamping: nanoseconds))
         return result < 0 ? failure(result, "set the clock") : nil
     }

@@ -16,6 +16,17 @@ enum GenerationKit {
     }()
 }
 
+extension GenerationKit {
+    /// Whether that module lets the time pass in which a guest was not there.
+    static let passesAbsence: Bool = {
+        guard let kit = try? GuestKit.get(), let module = FileManager.default.contents(atPath: "\(kit.modules)/aurora.ko"),
+            module.range(of: Data("timekeeping_inject_sleeptime64".utf8)) == nil
+        else { return true }
+        FileHandle.standardError.write(Data("SKIPPED: the test of all clocks after a restore: run aurora image prepare\n".utf8))
+        return false
+    }()
+}
+
 /// What a guest sees of clock and random numbers after a restore, at its first look.
 @Suite(
     .serialized, .enabled(if: GuestKit.isThere, "no real guest can be made here; see the output"),
@@ -68,6 +79,55 @@ struct GenerationTests {
         }
         machine.stop()
         #expect(checked >= 16)
+        #expect(console.complaints == [])
+    }
+
+    /// "clocks MONOTONIC BOOTTIME REALTIME TAI RAW CANCELLED".
+    private struct Clocks {
+        let monotonic, boot, real, tai, raw, cancelled: Int64
+        init?(_ line: String) {
+            let words = line.split(separator: " ").dropFirst().compactMap { Int64($0) }
+            guard line.hasPrefix("clocks "), words.count == 6 else { return nil }
+            (monotonic, boot, real, tai, raw, cancelled) = (words[0], words[1], words[2], words[3], words[4], words[5])
+        }
+    }
+
+    /// The clocks of a restored guest are those of a machine that slept: the table of docs/design/restore.md.
+    @Test(.timeLimit(.minutes(10)), .enabled(if: GenerationKit.passesAbsence, "the prepared kernel is too old; see the output"))
+    func clocksGoOnAsAfterASuspend() throws {
+        let second: Int64 = 1_000_000_000
+        let absence = 3600 * second
+        let console = GuestConsole()
+        let configuration = try GuestKit.get().configuration(["test.absence"], console: console)
+        let machine = try Machine(configuration)
+        machine.resume()
+        func last() -> Clocks? { console.lines.reversed().lazy.compactMap { Clocks($0) }.first }
+        try console.wait("clocks") { _ in last() }
+        #expect(console.lines.contains("clock sources xen"), "\(console.lines.filter { $0.contains("clock sources") })")
+        machine.pause()
+        var state = try machine.save()
+        let pages = RecordedPages(machine.memory.regions.map(\.mapping))
+        machine.stop()
+        // As if the guest had been away for an hour.
+        state.change { $0.savedAt = ($0.savedAt ?? 0) - absence }
+        let before = try #require(last())
+        for restore in 0..<3 {
+            let lines = console.lines.count
+            let restored = try Machine(configuration, restoring: state, pages: pages)
+            defer { restored.stop() }
+            restored.resume()
+            let after = try console.wait("restore \(restore)") { console in
+                console.lines[lines...].lazy.compactMap { Clocks($0) }.first { $0.cancelled > before.cancelled }
+            }
+            let ran = after.monotonic - before.monotonic
+            #expect(ran >= 0 && ran < 60 * second, "CLOCK_MONOTONIC counts \(ran) ns")
+            #expect(abs(after.raw - before.raw - ran) < second, "CLOCK_MONOTONIC_RAW counts \(after.raw - before.raw) ns")
+            let slept = after.boot - before.boot - ran
+            #expect(slept >= absence && slept < absence + 600 * second, "CLOCK_BOOTTIME slept \(slept) ns")
+            #expect(abs(after.real - before.real - ran - slept) < second, "CLOCK_REALTIME counts \(after.real - before.real) ns")
+            #expect(after.tai - after.real == before.tai - before.real)
+            #expect(after.cancelled == before.cancelled + 1, "TFD_TIMER_CANCEL_ON_SET: \(after.cancelled - before.cancelled) times")
+        }
         #expect(console.complaints == [])
     }
 

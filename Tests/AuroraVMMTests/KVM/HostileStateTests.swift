@@ -109,6 +109,13 @@ struct HostileStateTests {
         var state = good
         state.change { $0.consoleRing = GuestAddress(.max) }
         #expect(try tryToRun(state, scratch.path))
+        // Where only some of the ring's fields have addresses; what the guest prints makes the VMM look for all of them.
+        for bytes in [UInt64(1), 1032, 2048, 3073, 3079, 3080, 3083, 3087] {
+            state.change { $0.consoleRing = GuestAddress(UInt64.max - bytes) }
+            #expect(try tryToRun(state, scratch.path))
+        }
+        state.change { $0.savedAt = .min }
+        #expect(try tryToRun(state, scratch.path))
         state.change { $0.guestTime = .max }
         #expect(try tryToRun(state, scratch.path))
     }
@@ -141,7 +148,7 @@ struct HostileStateTests {
 }
 
 extension MachineState {
-    fileprivate mutating func change(_ body: (inout PVState) -> Void) {
+    mutating func change(_ body: (inout PVState) -> Void) {
         guard case .pv(var state) = platform else { return }
         body(&state)
         platform = .pv(state)

@@ -209,6 +209,31 @@ static void clock_worker(void) {
     }
 }
 
+// Shows all clocks many times a second, and how often a timer was cancelled because the wall clock was set.
+static void absence_worker(void) {
+    int timer = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    struct itimerspec far = {{0, 0}, {(time_t)(now(CLOCK_REALTIME) / 1000000000) + 100000000, 0}};
+    uint64_t cancelled = 0, count;
+    for (;;) {
+        timerfd_settime(timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL);
+        struct timespec pause = {0, TICK_MS * 1000000};
+        syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &pause, NULL);
+        if (read(timer, &count, sizeof count) < 0 && errno == ECANCELED) cancelled++;
+        dprintf(1, "clocks %llu %llu %llu %llu %llu %llu\n", (unsigned long long)now(CLOCK_MONOTONIC), (unsigned long long)now(CLOCK_BOOTTIME),
+            (unsigned long long)now(CLOCK_REALTIME), (unsigned long long)now(CLOCK_TAI), (unsigned long long)now(CLOCK_MONOTONIC_RAW),
+            (unsigned long long)cancelled);
+    }
+}
+
+// What the kernel has to say about its clock sources, and which there are.
+static void show_clock_sources(void) {
+    char text[128] = "";
+    int file = open("/sys/devices/system/clocksource/clocksource0/available_clocksource", O_RDONLY | O_CLOEXEC);
+    if (file >= 0 && read(file, text, sizeof text - 1) < 0) text[0] = 0;
+    close(file);
+    dprintf(1, "clock sources %s\n", text);
+}
+
 // ---------------------------------------------------------------- processes and disk
 
 static void forks_worker(void) {
@@ -368,6 +393,10 @@ int main(void) {
     }
     if (word("test.touch")) start(touch);
     if (word("test.clock")) start(clock_worker);
+    if (word("test.absence")) {
+        show_clock_sources();
+        start(absence_worker);
+    }
     dprintf(1, "ready\n");
     for (uint64_t tick = 1;; tick++) {
         struct timespec pause = {0, TICK_MS * 1000000};
