@@ -28,6 +28,22 @@ extension Store {
         return result.sorted { $0.name < $1.name }
     }
 
+    /// All streams that can be read, in the order of their names, and those that cannot.
+    ///
+    /// - Throws: `StoreError` when the disk fails.
+    public func listing() throws(StoreError) -> (streams: [StreamInfo], unreadable: [UnreadableStream]) {
+        var streams: [StreamInfo] = []
+        var unreadable: [UnreadableStream] = []
+        for slot in try ground.slots() {
+            do throws(StoreError) { streams.append(try info(try state(slot.record))) } catch {
+                guard error.isDamage else { throw error }
+                unreadable.append(UnreadableStream(name: slot.record.name, reason: "\(error)"))
+            }
+        }
+        if let damage = try ground.slotDamage() { unreadable.append(UnreadableStream(name: "(a slot)", reason: "\(damage)")) }
+        return (streams.sorted { $0.name < $1.name }, unreadable)
+    }
+
     /// One stream.
     ///
     /// - Throws: `StoreError.noStream`, or what reading it meets.

@@ -23,8 +23,9 @@ extension Store {
         defer { withExtendedLifetime(gate) {} }
         let taken = try ground.slots()
         if taken.contains(where: { $0.record.name == name }) { throw .streamExists(name) }
+        let flusher = try ground.disk.flusher()
         let source = try origin.map { reference throws(StoreError) in try checkpoint(reference) }
-        let (index, held) = try freeSlot(besides: Set(taken.map(\.index)))
+        let (index, held) = try freeSlot(besides: Set(taken.map(\.index)).union(try ground.damagedSlots()))
         let layout = BlockLayout(disk: ground.disk, allocator: try ground.makeAllocator(forSlot: index))
         try layout.takeFirstHead()
         let stream = StreamIdentity(low: .random(in: 1 ... .max), high: .random(in: 0 ... .max))
@@ -36,7 +37,8 @@ extension Store {
         }
         let state = try StreamState(
             empty: SlotRecord(stream: stream, name: name, anchor: none), anchor: anchor, source: nodes)
-        let core = WriterCore(ground: ground, slot: index, state: state, layout: layout, source: nodes, options: options)
+        let core = WriterCore(
+            ground: ground, slot: index, state: state, layout: layout, source: nodes, flusher: flusher, options: options)
         if let source { try core.begin(with: source, time: time) }
         try core.anchorNow()
         return StreamWriter(core: core, held: held)
@@ -50,11 +52,14 @@ extension Store {
         guard let held = try ground.disk.tryLock(.stream(slot: found.index), wait: false) else { throw .streamInUse(name) }
         // Only now nobody else can change it.
         guard let record = try ground.slot(at: found.index), record.name == name else { throw .noStream(name) }
+        // Before the log is read: whatever fails to reach the disk from here on, this writer hears of it.
+        let flusher = try ground.disk.flusher()
         let state = try state(record)
-        try Recovery(state: state, source: nodes).settle()
+        try Recovery(state: state, source: nodes).settle(flusher)
         let layout = BlockLayout(disk: ground.disk, allocator: try ground.makeAllocator(forSlot: found.index))
         layout.resume(head: state.next)
-        let core = WriterCore(ground: ground, slot: found.index, state: state, layout: layout, source: nodes, options: options)
+        let core = WriterCore(
+            ground: ground, slot: found.index, state: state, layout: layout, source: nodes, flusher: flusher, options: options)
         return StreamWriter(core: core, held: held)
     }
 
@@ -69,8 +74,9 @@ extension Store {
         let found = try slot(named: name)
         guard let held = try ground.disk.tryLock(.stream(slot: found.index), wait: false) else { throw .streamInUse(name) }
         defer { withExtendedLifetime(held) {} }
+        let flusher = try ground.disk.flusher()
         try ground.write(nil, toSlot: found.index)
-        try ground.disk.settle()
+        try flusher.settle()
     }
 
     private func freeSlot(besides taken: Set<UInt32>) throws(StoreError) -> (UInt32, any DiskLockHandle) {

@@ -1,3 +1,4 @@
+internal import CLinux
 public import Linux
 
 /// What can go wrong with a store: what, where, and what to do about it.
@@ -67,6 +68,15 @@ public enum StoreError: Error, Hashable, Sendable {
         }
     }
 
+    /// Whether something that is there cannot be read: it is damaged, the disk fails to read it, or it is of a newer version.
+    var isDamage: Bool {
+        switch self {
+        case .damaged, .unsupported: true
+        case .disk(let error): error.operation == .read && error.code == EIO
+        default: false
+        }
+    }
+
     /// Wraps a failed system call.
     init(_ error: SystemError) { self = .system(error) }
 
@@ -83,12 +93,14 @@ extension StoreError: CustomStringConvertible {
     /// A sentence that says what failed, on what, and what can be done.
     public var description: String {
         switch self {
+        case .disk(let error) where error.code == EFBIG && clinux_file_size_limit() >= 0:
+            "\(error): this process may write files of at most \(clinux_file_size_limit()) bytes. Raise that limit (ulimit -f, LimitFSIZE=)"
         case .disk(let error) where StoreError.noSpaceCodes.contains(error.code):
             "\(error). Free some: `aurora gc`, remove checkpoints or groups, or enlarge the disk"
         case .disk(let error): "\(error)"
         case .damaged(let damage): "\(damage)"
         case .full(let store, let bytes):
-            "The store \(store) has no room for \(bytes) more bytes. Run `aurora gc`, drop checkpoints or enlarge the store"
+            "All segments of the store \(store) are in use: it has no room for \(bytes) more bytes, whatever its disk has. Run `aurora gc`, drop checkpoints, or make a larger store"
         case .unsupported(let what, let store, let reason): "Cannot read \(what) of the store \(store): \(reason)"
         case .noStream(let name): "There is no stream \(name) in the store"
         case .streamExists(let name): "A stream \(name) exists already"
@@ -105,8 +117,8 @@ extension StoreError: CustomStringConvertible {
         }
     }
 
-    /// `ENOSPC` and `EDQUOT`.
-    private static let noSpaceCodes: Set<Int32> = [28, 122]
+    /// The disk is full, the user's share of it is used up, or the process may not write files of that size.
+    private static let noSpaceCodes: Set<Int32> = [ENOSPC, EDQUOT, EFBIG]
 }
 
 extension StoreError.Damage: CustomStringConvertible {

@@ -15,6 +15,8 @@ protocol StoreGround: AnyObject, Sendable {
     func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)]
     /// What is wrong with a slot of which no copy can be read; nil when there is none.
     func slotDamage() throws(StoreError) -> StoreError?
+    /// Slots that cannot be read: a stream may live there.
+    func damagedSlots() throws(StoreError) -> Set<UInt32>
     /// Writes over the older copy of a slot (nil frees it); not yet durable.
     ///
     /// The caller holds the lock of the stream, or of the slots.
@@ -29,8 +31,10 @@ protocol StoreGround: AnyObject, Sendable {
     func publish(_ checksum: Checksum, at location: PageLocation)
     /// Forgets where pages lie: after a failed flush of anyone, pages that were published may not be on the disk.
     func forgetHints()
-    /// A page that was already there is about to be shared: a running collection must keep it. Under the gate.
-    func markShared(_ location: PageLocation)
+    /// A page that a hint led to is about to be compared, and shared if it is equal: it stays where it is until the gate is left.
+    ///
+    /// Under the gate. False when it is not in use for certain, so that it must not be shared.
+    func share(_ location: PageLocation) -> Bool
     /// Holds the collector off between its phases: from an epoch's first look-up or allocation until what refers to it (commit, slot) is
     /// written and its pages are published.
     ///
@@ -84,7 +88,7 @@ public struct Extent: Hashable, Sendable {
 }
 
 /// A store, told from any other: random, in its superblock.
-public struct StoreIdentity: Hashable, Sendable {
+public struct StoreIdentity: Hashable, Sendable, CustomStringConvertible {
     /// Lower half.
     public let low: UInt64
     /// Upper half.
@@ -94,6 +98,14 @@ public struct StoreIdentity: Hashable, Sendable {
     public init(low: UInt64, high: UInt64) {
         self.low = low
         self.high = high
+    }
+
+    /// 32 hexadecimal digits.
+    public var description: String {
+        [high, low].map { word in
+            let digits = String(word, radix: 16)
+            return String(repeating: "0", count: 16 - digits.count) + digits
+        }.joined()
     }
 }
 

@@ -20,10 +20,12 @@ class Failure(Exception):
     """Something is not as it must be."""
 
 
-def aurora(*words, check=True, seconds=COMMAND_SECONDS_MAX, binary=False):
-    """Runs a command of `aurora`; its standard output."""
+def aurora(*words, check=True, seconds=COMMAND_SECONDS_MAX, binary=False, environment=None, before=()):
+    """Runs a command of `aurora`, in the usual environment but for some variables; its standard output."""
     try:
-        done = subprocess.run([COMMAND, *map(str, words)], capture_output=True, text=not binary, timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*before, COMMAND, *map(str, words)], capture_output=True, text=not binary, timeout=seconds, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})})
     except subprocess.TimeoutExpired as error:
         raise Failure(f"aurora {' '.join(map(str, words))[:200]} took more than {seconds} s") from error
     if check and done.returncode != 0:
@@ -46,19 +48,22 @@ def free_port():
 class Group:
     """One group, by name."""
 
-    def __init__(self, name, port=None):
+    def __init__(self, name, port=None, runtime=RUNTIME, store=None):
         self.name = name
         self.port = port if port is not None else free_port()
+        self.runtime = runtime
+        self.environment = {"AURORA_RUNTIME": str(runtime), **({"AURORA_STORE": str(store)} if store else {})}
 
     def start(self, words, guest_port=GUEST_PORT, memory="256M", options=(), verb="persist"):
         port = ("-p", f"{self.port}:{guest_port}")
-        aurora(verb, "-d", "--name", self.name, "--image", IMAGE, "-m", memory, *port, *options, "--", *words)
+        aurora(
+            verb, "-d", "--name", self.name, "--image", IMAGE, "-m", memory, *port, *options, "--", *words, environment=self.environment)
 
     def control(self, method, path):
         """A request to the group's VMM process."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(60)
-            connection.connect(str(RUNTIME / self.name / "control.sock"))
+            connection.connect(str(self.runtime / self.name / "control.sock"))
             connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: aurora\r\nContent-Length: 0\r\n\r\n".encode())
             data = b""
             while part := connection.recv(1 << 20):
@@ -141,4 +146,4 @@ class Group:
         return text
 
     def remove(self):
-        aurora("rm", "--force", self.name, check=False)
+        aurora("rm", "--force", self.name, check=False, environment=self.environment)

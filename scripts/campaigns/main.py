@@ -13,13 +13,14 @@ from aurora import HOME, Failure, prepare_image
 from gateway import gateway
 from redis import Redis
 from rounds import Campaign, Program
+from stores import stores
 from terminal import Terminal
 
 PROGRAMS = {
     "counter": Program, "redis": Redis, "database": Program, "processes": Program, "unlinked": Program, "timers": Program,
     "editor": Program, "terminal": Terminal,
 }
-SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained, "gateway": gateway}
+SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained, "gateway": gateway, "stores": stores}
 
 
 def percentile(values, share):

@@ -33,6 +33,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -149,6 +150,18 @@ static inline long clinux_ofd_test(int fd, short type, int64_t start, int64_t co
     return result == -1 ? -(long)errno : range.l_type != F_UNLCK;
 }
 static inline long clinux_fstat(int fd, struct stat *status) { CLINUX_RESULT(fstat(fd, status)); }
+// When a file was made, in nanoseconds since 1970; 0 where the file system does not say.
+static inline int64_t clinux_birth_ns(int fd) {
+    struct statx found;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &found) != 0 || !(found.stx_mask & STATX_BTIME)) return 0;
+    return found.stx_btime.tv_sec * 1000000000 + found.stx_btime.tv_nsec;
+}
+// How large a file this process may write, in bytes; -1 for no limit.
+static inline int64_t clinux_file_size_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > INT64_MAX) return -1;
+    return (int64_t)limit.rlim_cur;
+}
 static inline uint64_t clinux_rdtsc(void) {
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));

@@ -28,18 +28,21 @@ static inline int cstore_ring_write(
     entry->user_data = tag;
     return 0;
 }
-static inline int cstore_ring_datasync(struct io_uring *ring, int fd, uint64_t tag) {
-    struct io_uring_sqe *entry = io_uring_get_sqe(ring);
-    if (!entry) return -EBUSY;
-    io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
-    entry->user_data = tag;
-    return 0;
-}
 static inline int cstore_ring_submit(struct io_uring *ring, unsigned wait_for) { return io_uring_submit_and_wait(ring, wait_for); }
 // Takes one completion; -errno when waiting failed, zero when `tag` and `result` are set.
 static inline int cstore_ring_complete(struct io_uring *ring, uint64_t *tag, int *result) {
     struct io_uring_cqe *completion;
     int status = io_uring_wait_cqe(ring, &completion);
+    if (status < 0) return status;
+    *tag = completion->user_data;
+    *result = completion->res;
+    io_uring_cqe_seen(ring, completion);
+    return 0;
+}
+// The same for one that is there already, without a system call.
+static inline int cstore_ring_peek(struct io_uring *ring, uint64_t *tag, int *result) {
+    struct io_uring_cqe *completion;
+    int status = io_uring_peek_cqe(ring, &completion);
     if (status < 0) return status;
     *tag = completion->user_data;
     *result = completion->res;

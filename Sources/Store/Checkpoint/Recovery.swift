@@ -7,10 +7,10 @@ struct Recovery {
     let source: NodeSource
 
     /// Writes and flushes it.
-    func settle() throws(StoreError) {
+    func settle(_ flusher: any DiskFlusher) throws(StoreError) {
         guard !state.unsettled.isEmpty else { return }
         for block in state.unsettled { try rewrite(block) }
-        try source.disk.settle()
+        try flusher.settle()
     }
 
     private func rewrite(_ block: CommitBlock) throws(StoreError) {

@@ -12,6 +12,12 @@ public struct CollectionStatistics: Hashable, Sendable {
     public var blocksFreed: UInt64 = 0
     /// Of those, blocks given back to the file system or the device.
     public var blocksDiscarded: UInt64 = 0
+    /// Holes punched, or ranges discarded, for that.
+    public var discards = 0
+    /// Blocks that nothing which can be read refers to, kept for what cannot.
+    public var blocksHeldBack: UInt64 = 0
+    /// Streams of which something cannot be read.
+    public var unreadable: [UnreadableStream] = []
     /// Segments left alone since a writer owns them.
     public var segmentsOwned = 0
     /// Segment entries that were damaged and have been made anew.
@@ -23,8 +29,17 @@ public struct CollectionStatistics: Hashable, Sendable {
 
     /// Bytes that are in use, those of segments that writers own included.
     public var usedBytes: UInt64 {
-        blocksKept &* UInt64(StoreFormat.blockBytes) &+ UInt64(clamping: segmentsOwned) &* UInt64(StoreFormat.segmentBytes)
+        (blocksKept &+ blocksHeldBack) &* UInt64(StoreFormat.blockBytes) &+ UInt64(clamping: segmentsOwned)
+            &* UInt64(StoreFormat.segmentBytes)
     }
+}
+
+/// A stream of which something cannot be read.
+public struct UnreadableStream: Hashable, Sendable {
+    /// Its name; "slot N" where even that cannot be read.
+    public var name: String
+    /// The first thing that was found.
+    public var reason: String
 }
 
 /// How far a collection or a scrub has come.
@@ -33,4 +48,6 @@ public enum StoreProgress: Hashable, Sendable {
     case streams(done: Int, of: Int)
     /// Segments are looked through.
     case segments(done: Int, of: Int)
+    /// It waits until no epoch is in flight.
+    case gate(tries: Int, of: Int)
 }

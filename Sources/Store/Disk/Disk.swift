@@ -11,6 +11,10 @@ public protocol Disk: AnyObject, Sendable {
     var byteCount: UInt64 { get }
     /// Whether the first write of a block costs more than later ones, since room for it must be found.
     var isSparse: Bool { get }
+    /// Whether it can only be read.
+    var isReadOnly: Bool { get }
+    /// What tells it from all other files and devices of this host; nil where nothing does.
+    var place: DiskPlace? { get }
     /// Whether a write gains by going on while its caller does other things.
     ///
     /// False where the order of operations must be the same each time.
@@ -33,8 +37,14 @@ public protocol Disk: AnyObject, Sendable {
     func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
     /// Returns when all writes that completed before the call survive a power cut.
     ///
+    /// Whoever answers for what was written flushes through a `DiskFlusher` of its own: a failure is told once.
+    ///
     /// - Throws: `DiskError`; then nothing is known about them, and the caller must not write on as if they were there.
     func flush() throws(DiskError)
+    /// Opens the disk once more, to flush it.
+    ///
+    /// - Throws: `DiskError`.
+    func openFlusher() throws(DiskError) -> any DiskFlusher
     /// The first byte from `offset` on that may be other than zero, `UInt64.max` when all that follows is zero: at
     /// most a guess that is too early.
     func firstData(from offset: UInt64) -> UInt64
@@ -56,12 +66,45 @@ public protocol Disk: AnyObject, Sendable {
 extension Disk {
     /// A disk costs the same everywhere unless it says otherwise.
     public var isSparse: Bool { false }
+    /// A disk can be written unless it says otherwise.
+    public var isReadOnly: Bool { false }
+    /// A disk is known by nothing but its identity unless it says otherwise.
+    public var place: DiskPlace? { nil }
     /// A disk is used by one thread at a time unless it says otherwise.
     public var isConcurrent: Bool { false }
     /// A disk without a cache writes as ever.
     public func writePastCache(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) { try write(parts, at: offset) }
     /// A disk that cannot tell has data everywhere.
     public func firstData(from offset: UInt64) -> UInt64 { offset }
+}
+
+/// An open file of its own through which a disk is flushed.
+///
+/// Linux reports a failed write-back once to each open file (errseq_t): whoever flushes next through the same one is told that all is
+/// well. So everyone who answers for writes has one, opened before the first of them.
+public protocol DiskFlusher: AnyObject, Sendable {
+    /// As `Disk.flush`.
+    ///
+    /// - Throws: `DiskError`, also when a write that completed since the last call through this flusher (or since it was opened) failed
+    ///   on its way to the disk, whoever else has been told.
+    func flush() throws(DiskError)
+}
+
+/// Where a disk is: a file of a file system, or a device.
+public struct DiskPlace: Hashable, Sendable {
+    /// The number of the device that it lies on, or that it is.
+    public var device: UInt64
+    /// The file's number there; 0 for a device.
+    public var inode: UInt64
+    /// When the file was made, in nanoseconds since 1970, 0 where nobody knows: numbers of removed files are given again.
+    public var birth: UInt64
+
+    /// Names a place.
+    public init(device: UInt64, inode: UInt64, birth: UInt64) {
+        self.device = device
+        self.inode = inode
+        self.birth = birth
+    }
 }
 
 /// A held lock; released when the last reference goes away.

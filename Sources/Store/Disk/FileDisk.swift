@@ -19,7 +19,9 @@ public final class FileDisk: Disk {
     public var isConcurrent: Bool { true }
     /// Whether it was opened for reading only.
     public let isReadOnly: Bool
-    /// Why writes do not go through io_uring; nil when they do.
+    /// What tells the file from others, a copy of it among them.
+    public let place: DiskPlace?
+    /// Why writes do not go through io_uring; nil when they do, at least as long as it works.
     public let ringRefusal: String?
 
     private let descriptor: OwnedDescriptor
@@ -34,7 +36,8 @@ public final class FileDisk: Disk {
     private init(_ path: String, _ descriptor: consuming OwnedDescriptor, readOnly: Bool, useRing: Bool) throws(DiskError) {
         name = path
         isReadOnly = readOnly
-        (byteCount, isBlockDevice) = try Self.measure(descriptor.rawValue, path)
+        let found = try Self.measure(descriptor.rawValue, path)
+        (byteCount, isBlockDevice, place) = (found.byteCount, found.isBlockDevice, found.place)
         var refusal: String?
         if readOnly || !useRing {
             refusal = readOnly ? "it is opened for reading only" : "it is switched off"
@@ -84,17 +87,24 @@ public final class FileDisk: Disk {
         return try open(path)
     }
 
-    private static func measure(_ number: Int32, _ path: String) throws(DiskError) -> (UInt64, Bool) {
+    private static func measure(
+        _ number: Int32, _ path: String
+    ) throws(DiskError) -> (byteCount: UInt64, isBlockDevice: Bool, place: DiskPlace) {
         var status = stat()
         let result = clinux_fstat(number, &status)
         guard result >= 0 else { throw DiskError(.open, path, code: Int32(-result)) }
         switch Int32(bitPattern: status.st_mode) & S_IFMT {
-        case S_IFREG: return (UInt64(clamping: status.st_size), false)
+        case S_IFREG:
+            let birth = UInt64(clamping: clinux_birth_ns(number))
+            return (
+                UInt64(clamping: status.st_size), false,
+                DiskPlace(device: UInt64(status.st_dev), inode: UInt64(status.st_ino), birth: birth)
+            )
         case S_IFBLK:
             var count: UInt64 = 0
             let size = withUnsafeMutablePointer(to: &count) { clinux_ioctl(number, CBLK_GETSIZE64, UInt(bitPattern: $0)) }
             guard size >= 0 else { throw DiskError(.open, path, code: Int32(-size)) }
-            return (count, true)
+            return (count, true, DiskPlace(device: UInt64(status.st_rdev), inode: 0, birth: 0))
         default: throw DiskError(.open, path, code: EINVAL)
         }
     }
@@ -129,7 +139,9 @@ public final class FileDisk: Disk {
         let viaRing: Errno?? =
             ring.withLockIfAvailable { ring in
                 guard ring != nil else { return .none }
-                return .some(ring?.write(&vectors, to: number, at: offset))
+                let failure = ring?.write(&vectors, to: number, at: offset)
+                if ring?.isAbandoned == true { ring = nil }
+                return .some(failure)
             } ?? .none
         let failure: Errno?
         switch viaRing {
@@ -146,25 +158,47 @@ public final class FileDisk: Disk {
         offset <= byteCount && parts.reduce(UInt64(0)) { $0 + UInt64($1.count) } <= byteCount - offset
     }
 
-    /// Writes with `RWF_DSYNC`, which waits for these bytes only; where the file system has no such thing, everything is flushed.
+    /// Writes, then writes the same once more with `RWF_DSYNC`, which waits for these bytes only.
+    ///
+    /// The first write finds out whether there is room: what the second one says is about the flush. Only where the file system has no
+    /// such thing is everything flushed. Any other failure may be that of other bytes of the file, told here instead of at the next flush.
     public func writeDurably(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
-        let total = parts.reduce(UInt64(0)) { $0 + UInt64($1.count) }
-        guard fits(parts, at: offset) else { throw DiskError(.write, name, offset: offset, code: ENOSPC) }
+        try write(parts, at: offset)
         let vectors = IOVectors(parts)
         let result = vectors.withNext(from: 0) {
             clinux_pwritev_durably(descriptor.rawValue, $0, $1, Int64(clamping: offset))
         }
-        if result >= 0, UInt64(result) == total { return }
-        // Short, interrupted or not to be had: the long way finds the reason.
-        try write(parts, at: offset)
-        try flush()
+        switch DurableWrite(result: result, of: parts.reduce(0) { $0 + $1.count }) {
+        case .isDone: return
+        case .isNotSupported: try flush()
+        case .failed(let code): throw DiskError(.flush, name, offset: offset, code: code)
+        }
     }
 
     /// `fdatasync`.
-    public func flush() throws(DiskError) {
-        var result = clinux_fdatasync(descriptor.rawValue)
-        while result == -Int(EINTR) { result = clinux_fdatasync(descriptor.rawValue) }
+    public func flush() throws(DiskError) { try Self.flush(descriptor.rawValue, name) }
+
+    fileprivate static func flush(_ number: Int32, _ name: String) throws(DiskError) {
+        var result = clinux_fdatasync(number)
+        while result == -Int(EINTR) { result = clinux_fdatasync(number) }
         guard result >= 0 else { throw DiskError(.flush, name, code: Int32(truncatingIfNeeded: -result)) }
+    }
+
+    /// Another open file of the same file or device.
+    public func openFlusher() throws(DiskError) -> any DiskFlusher {
+        let result = openAgain()
+        guard result >= 0 else { throw DiskError(.open, name, code: Int32(truncatingIfNeeded: -result)) }
+        return Flusher(name: name, descriptor: OwnedDescriptor(adopting: Int32(truncatingIfNeeded: result)))
+    }
+
+    private final class Flusher: DiskFlusher {
+        let name: String
+        let descriptor: OwnedDescriptor
+        init(name: String, descriptor: consuming OwnedDescriptor) {
+            self.name = name
+            self.descriptor = descriptor
+        }
+        func flush() throws(DiskError) { try FileDisk.flush(descriptor.rawValue, name) }
     }
 
     /// Punches a hole into the file, or discards sectors of the device.
@@ -285,6 +319,26 @@ extension FileDisk {
                 direct = result >= 0 ? .open(Int32(truncatingIfNeeded: result)) : .refused
             }
             return direct.descriptor
+        }
+    }
+}
+
+/// What became of a write with `RWF_DSYNC`.
+enum DurableWrite: Equatable {
+    /// It survives a power cut.
+    case isDone
+    /// It was not done, or not wholly: the file system has no such thing, or a signal came.
+    case isNotSupported
+    /// It, or a write of others that was told here, may be lost.
+    case failed(Int32)
+
+    /// Takes the answer of `pwritev2`: a count of bytes, or -errno.
+    init(result: Int, of total: Int) {
+        switch result {
+        case total: self = .isDone
+        case 0...: self = .isNotSupported
+        case -Int(EOPNOTSUPP), -Int(EINVAL), -Int(ENOSYS), -Int(EINTR): self = .isNotSupported
+        default: self = .failed(Int32(truncatingIfNeeded: -result))
         }
     }
 }

@@ -4,7 +4,7 @@ internal import Linux
 /// The file in the runtime directory that backs a store's shared memory.
 struct SharedMemoryFile {
     private static let magic: UInt64 = 0x5952_4D45_4D41_5541  // "AUAMEMRY"
-    private static let version: UInt64 = 1
+    private static let version: UInt64 = 2
     private static let numberOffset = 96
     private static let bucketCountOffset = 104
 
@@ -14,13 +14,16 @@ struct SharedMemoryFile {
     private let header: [UInt64]
 
     /// - Parameter directory: must exist, and belong to this user only: what lies there is believed.
-    init(directory: String, identity: StoreIdentity, layout: StoreLayout) throws(SystemError) {
-        path = "\(directory)/store-\(Self.hex(identity.high))\(Self.hex(identity.low))"
+    ///
+    /// A copy of a store has the same identity: it is told by where it lies.
+    init(directory: String, identity: StoreIdentity, place: DiskPlace?, layout: StoreLayout) throws(SystemError) {
+        let place = place ?? DiskPlace(device: 0, inode: 0, birth: 0)
+        path = "\(directory)/store-\(identity)-\(String(place.device, radix: 16))-\(String(place.inode, radix: 16))"
         self.layout = layout
         let boot = try Self.bootIdentity()
         header = [
             Self.magic, Self.version, identity.low, identity.high, boot.low, boot.high, UInt64(layout.segmentCount),
-            UInt64(layout.slotCount),
+            UInt64(layout.slotCount), place.device, place.inode, place.birth,
         ]
     }
 
@@ -82,13 +85,14 @@ struct SharedMemoryFile {
         return (mapping, shape, number)
     }
 
-    /// Allocates the memory of the marks.
+    /// Allocates the memory of the marks, or of what is kept.
     ///
     /// - Throws: `SystemError` when there is not enough.
-    func allocateMarks(_ shape: SharedMemoryShape) throws(SystemError) {
+    func allocateMarks(_ shape: SharedMemoryShape, kept: Bool = false) throws(SystemError) {
         let descriptor = try OwnedDescriptor.open(path, O_RDWR | O_NOFOLLOW)
         let file = descriptor.rawValue
-        let result = clinux_fallocate(file, 0, Int64(shape.marksOffset), Int64(shape.byteCount - shape.marksOffset))
+        let start = kept ? shape.keptOffset : shape.marksOffset
+        let result = clinux_fallocate(file, 0, Int64(start), Int64(shape.markBytes))
         if result < 0, result != -Int(EOPNOTSUPP) {
             throw SystemError("make room for", path, errno: Errno(rawValue: Int32(truncatingIfNeeded: -result)))
         }
@@ -103,10 +107,5 @@ struct SharedMemoryFile {
         let count = try systemCall("read", path) { clinux_read(file, text.baseAddress, text.count) }
         let checksum = Checksum(of: UnsafeRawBufferPointer(rebasing: text[..<count]))
         return (checksum.low, checksum.high)
-    }
-
-    private static func hex(_ value: UInt64) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

@@ -37,7 +37,8 @@ struct SharedMemoryShape: Hashable, Sendable {
     var indexOffset: Int { segmentsOffset + Self.wholePages(4 * Int(segmentCount)) }
     var marksOffset: Int { indexOffset + Self.wholePages(bucketCount * Self.bucketBytes) }
     var markBytes: Int { Int(segmentCount) * StoreFormat.segmentBlocks / 8 }
-    var byteCount: Int { marksOffset + Self.wholePages(markBytes) }
+    var keptOffset: Int { marksOffset + Self.wholePages(markBytes) }
+    var byteCount: Int { keptOffset + Self.wholePages(markBytes) }
 
     private static func wholePages(_ bytes: Int) -> Int { (bytes + pageBytes - 1) / pageBytes * pageBytes }
 }

@@ -162,8 +162,9 @@ struct Scrubber {
             } catch {
                 guard case .damaged(let damage) = error else { throw error }
                 if repairs {
+                    let flusher = try ground.disk.flusher()
                     try Store.write(ground.superblock.encode(copy: copy), at: place, ground.disk)
-                    try ground.disk.settle()
+                    try flusher.settle()
                 }
                 report.add(damage, isRepaired: repairs)
             }
@@ -201,8 +202,9 @@ struct Scrubber {
                 report.add(damage)
                 continue
             }
+            let flusher = try ground.disk.flusher()
             try ground.slotTable.write(SlotSector(generation: twin.generation &+ 1, record: twin.record), to: index, copy: copy)
-            try ground.disk.settle()
+            try flusher.settle()
             report.add(damage, isRepaired: true)
         }
         return copies

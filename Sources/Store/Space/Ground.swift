@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Synchronization
 
 /// The lower half of an open store: superblock, slots, segments, index, marks.
@@ -9,6 +10,8 @@ final class Ground: StoreGround {
     let slotTable: SlotTable
     let index: PageIndex
     let marks: BlockMarks
+    /// What was in use when a stream could not be read that still cannot.
+    let kept: BlockMarks
 
     var identity: StoreIdentity { superblock.identity }
     var layout: StoreLayout { superblock.layout }
@@ -21,7 +24,8 @@ final class Ground: StoreGround {
         table = SegmentTable(disk: disk, identity: superblock.identity, layout: superblock.layout, memory: memory)
         slotTable = SlotTable(disk: disk, identity: superblock.identity, layout: superblock.layout)
         index = PageIndex(memory)
-        marks = BlockMarks(memory, layout: superblock.layout)
+        marks = BlockMarks(memory, words: memory.markWords, layout: superblock.layout)
+        kept = BlockMarks(memory, words: memory.keptWords, layout: superblock.layout)
     }
 
     func slot(at index: UInt32) throws(StoreError) -> SlotRecord? { try slotTable.record(at: index) }
@@ -36,11 +40,12 @@ final class Ground: StoreGround {
         return found
     }
 
-    /// All slots in which a stream lives.
-    ///
-    /// - Throws: `StoreError.damaged` when one cannot be read: whoever frees must not pass over it.
-    func allSlots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
+    /// All slots in which a stream lives, and those that cannot be read: whoever frees must not pass over them.
+    func allSlots() throws(StoreError) -> (
+        found: [(index: UInt32, record: SlotRecord)], damaged: [(index: UInt32, error: StoreError)]
+    ) {
         var found: [(index: UInt32, record: SlotRecord)] = []
+        var damaged: [(index: UInt32, error: StoreError)] = []
         for (index, copies) in try slotTable.written() {
             if copies.damage[0] == nil, copies.damage[1] == nil {
                 guard let newest = copies.newest, let record = copies.sectors[newest]?.record else { continue }
@@ -48,10 +53,17 @@ final class Ground: StoreGround {
                 continue
             }
             // Read while it was being written, perhaps.
-            if let record = try slotTable.record(at: index) { found.append((index, record)) }
+            do throws(StoreError) {
+                if let record = try slotTable.record(at: index) { found.append((index, record)) }
+            } catch {
+                guard error.isDamage else { throw error }
+                damaged.append((index, error))
+            }
         }
-        return found
+        return (found, damaged)
     }
+
+    func damagedSlots() throws(StoreError) -> Set<UInt32> { Set(try allSlots().damaged.map(\.index)) }
 
     func slotDamage() throws(StoreError) -> StoreError? {
         for copies in try slotTable.copies(of: 0..<slotCount) {
@@ -71,7 +83,10 @@ final class Ground: StoreGround {
     func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator {
         guard index < slotCount else { throw .invalid(what: "slot", reason: "\(index) of \(slotCount)") }
         var generator = SystemRandomNumberGenerator()
-        let session = generator.next() as UInt64
+        // The lower half names the shared memory, so that everybody knows whose writers' segments hold what its hints lead to.
+        let before = memory.session(ofSlot: index).pointee.load(ordering: .acquiring) >> 32
+        let count = before == 0 ? UInt32.random(in: 1...UInt32.max, using: &generator) : UInt32(truncatingIfNeeded: before) &+ 1
+        let session = UInt64(count) << 32 | UInt64(memory.number)
         // From here on what an earlier writer of the slot left behind belongs to nobody.
         memory.session(ofSlot: index).pointee.store(session, ordering: .releasing)
         return SegmentAllocator(table: table, owner: SegmentEntry.Owner(slot: index, session: session))
@@ -83,19 +98,59 @@ final class Ground: StoreGround {
 
     func forgetHints() { _ = index.purge { _ in false } }
 
-    func markShared(_ location: PageLocation) {
-        guard marks.isMarking, let blocks = layout.blocks(of: location) else { return }
-        marks.mark(blocks)
+    func share(_ location: PageLocation) -> Bool {
+        guard let blocks = layout.blocks(of: location) else { return false }
+        // Marked before it is looked up, under the lock under which a collection looks at the marks and frees: either it sees this one, or
+        // this sees what it has freed. Whether one runs does not change as long as somebody is in the gate.
+        let isMarking = marks.isMarking
+        if isMarking { marks.mark(blocks) }
+        do throws(StoreError) {
+            let lock = isMarking ? try table.lock(exclusive: false) : nil
+            defer { withExtendedLifetime(lock) {} }
+            for block in blocks where try !isInUse(block) { return false }
+            return true
+        } catch { return false }
+    }
+
+    /// Whether a block is in use for certain: by its segment's entry, and not one that a writer with other shared memory may give out.
+    private func isInUse(_ block: UInt64) throws(StoreError) -> Bool {
+        let segment = UInt32(block / UInt64(SegmentBits.count))
+        guard let entry = try table.entry(segment), entry.used.contains(Int(block % UInt64(SegmentBits.count))) else { return false }
+        return entry.owner.map { UInt32(truncatingIfNeeded: $0.session) == memory.number } ?? true
+    }
+
+    /// Forgets all hints when somebody has collected without this memory: what they lead to may be free, or somebody else's, by now.
+    ///
+    /// Within the gate: nobody collects with this memory.
+    func catchUp() throws(StoreError) {
+        let stamp = try CollectionStamp.read(disk, identity: identity)
+        let seen = memory.word(.collection)
+        guard seen.pointee.load(ordering: .acquiring) != stamp else { return }
+        forgetHints()
+        table.forgetCounts()
+        // Last: whoever comes before it does the same.
+        seen.pointee.store(stamp, ordering: .releasing)
+    }
+
+    /// Tells all other shared memories of the store that its users collect; with the gate closed.
+    func leaveStamp() throws(StoreError) {
+        try catchUp()
+        let stamp = CollectionStamp.random()
+        try Store.write(CollectionStamp.encode(stamp, identity: identity), at: CollectionStamp.offset, disk)
+        memory.word(.collection).pointee.store(stamp, ordering: .releasing)
     }
 
     func enterGate() throws(StoreError) -> any DiskLockHandle {
+        let entered: any DiskLockHandle
         do throws(DiskError) {
             // A collector that waits for the gate holds the turnstile: nobody overtakes it.
             let turnstile = try disk.lock(.turnstile, exclusive: false, wait: true)
             defer { withExtendedLifetime(turnstile) {} }
-            if let gate = try disk.lock(.gate, exclusive: false, wait: true) { return gate }
+            guard let gate = try disk.lock(.gate, exclusive: false, wait: true) else { throw DiskError(.lock, disk.name, code: EAGAIN) }
+            entered = gate
         } catch { throw .disk(error) }
-        throw .busy(store: disk.name, reason: "its gate cannot be entered")
+        try catchUp()
+        return entered
     }
 
     /// Free bytes that a writer could have: a hint, exact when nobody writes.

@@ -20,6 +20,7 @@ enum Sector {
         case superblock = 0x4B4C_4252_5055_5331
         case slot = 0x544F_4C53_544F_4C53
         case segment = 0x544E_454D_4745_5331
+        case stamp = 0x504D_4154_534C_4C43
     }
 
     /// The key of the checksum of a structure of a store at a place.

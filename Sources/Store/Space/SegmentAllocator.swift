@@ -28,7 +28,7 @@ final class SegmentAllocator: ExtentAllocator {
     init(table: SegmentTable, owner: SegmentEntry.Owner) {
         self.table = table
         self.owner = owner
-        marks = BlockMarks(table.memory, layout: table.layout)
+        marks = BlockMarks(table.memory, words: table.memory.markWords, layout: table.layout)
     }
 
     // What cannot be given back now is given back by the next collection.

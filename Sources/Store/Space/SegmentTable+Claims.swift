@@ -19,54 +19,46 @@ extension SegmentTable {
     /// Claims segments for a writer: the first ones that are half free, else those with the most free blocks.
     ///
     /// Durable when it returns: a commit that survives a power cut by luck must not lie in a segment that looks free afterwards.
-    /// - Throws: `StoreError.full` when there is none.
+    /// - Throws: `StoreError.full` when there is none by the entries themselves, whatever the hints say.
     func claim(_ count: Int, for owner: SegmentEntry.Owner, usesReserve: Bool) throws(StoreError) -> [OwnedSegment] {
-        var claimed: [OwnedSegment] = []
-        do {
-            let lock = try self.lock()
-            defer { withExtendedLifetime(lock) {} }
-            var entries: [(segment: UInt32, entry: SegmentEntry)] = []
-            let free = try countFreeBlocks()
-            let reserved = usesReserve ? 0 : reservedBlocks
-            guard free > reserved else { throw StoreError.full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
-            for segment in candidates(count) where claimed.count < count {
-                // What the hint says is looked up: it may be wrong, the entry may be damaged.
-                guard var entry = try self.entry(segment), entry.owner == nil, entry.used != .all else {
-                    memory.segmentHint(segment).pointee.store(1, ordering: .relaxed)
-                    continue
-                }
-                let owned = OwnedSegment(segment: segment, free: SegmentBits(words: ~entry.used.words))
-                entry.generation &+= 1
-                entry.owner = owner
-                entry.used = .all
-                entries.append((segment, entry))
-                claimed.append(owned)
-            }
-            try writeDurably(entries)
+        let lock = try self.lock()
+        defer { withExtendedLifetime(lock) {} }
+        let reserved = usesReserve ? 0 : reservedBlocks
+        var found = try findFree(count, beyond: reserved)
+        if found.isEmpty {
+            // Those who use other shared memory claim and give back, too: the hints are made anew.
+            forgetCounts()
+            found = try findFree(count, beyond: reserved)
         }
-        guard !claimed.isEmpty else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
+        guard !found.isEmpty else { throw .full(store: disk.name, bytes: UInt64(count * StoreFormat.segmentBytes)) }
+        let claimed = found.map { OwnedSegment(segment: $0.segment, free: SegmentBits(words: ~$0.entry.used.words)) }
+        for index in found.indices {
+            found[index].entry.generation &+= 1
+            found[index].entry.owner = owner
+            found[index].entry.used = .all
+        }
+        try write(found, durably: true)
         return claimed
     }
 
-    /// Writes entries; those of neighbours, the usual case, at once, and without waiting for the data that others write meanwhile.
-    private func writeDurably(_ entries: [(segment: UInt32, entry: SegmentEntry)]) throws(StoreError) {
-        var index = 0
-        while index < entries.count {
-            var end = index + 1
-            while end < entries.count, entries[end].segment == entries[end - 1].segment + 1 { end += 1 }
-            var sectors: [UInt8] = []
-            for (segment, entry) in entries[index..<end] {
-                sectors += entry.encode(identity: identity, at: layout.segmentEntryOffset(segment))
+    /// Segments with free blocks and without an owner: by the hints, each of which is looked up.
+    ///
+    /// Where one is wrong, so are others near it: they are put right together.
+    private func findFree(_ count: Int, beyond reserved: UInt64) throws(StoreError) -> [(segment: UInt32, entry: SegmentEntry)] {
+        var found: [(segment: UInt32, entry: SegmentEntry)] = []
+        _ = try countFreeBlocks()
+        try forEachCandidate { segment throws(StoreError) in
+            guard try countFreeBlocks() > reserved else { return false }
+            if let entry = try self.entry(segment), entry.owner == nil, entry.used != .all {
+                found.append((segment, entry))
+            } else {
+                let first = segment / Self.batch * Self.batch
+                try lookAgain(at: first..<min(first + Self.batch, layout.segmentCount))
             }
-            let offset = layout.segmentEntryOffset(entries[index].segment)
-            let failure: DiskError? = sectors.withUnsafeBytes { bytes in
-                do throws(DiskError) { try disk.writeDurably([bytes], at: offset) } catch { return error }
-                return nil
-            }
-            if let failure { throw .disk(failure) }
-            for (segment, entry) in entries[index..<end] { note(entry, of: segment) }
-            index = end
+            return found.count < count
         }
+        found.sort { $0.segment < $1.segment }
+        return found
     }
 
     /// Gives segments back: what is still free in them is free for all.
@@ -74,6 +66,7 @@ extension SegmentTable {
         guard !segments.isEmpty else { return }
         let lock = try self.lock()
         defer { withExtendedLifetime(lock) {} }
+        var entries: [(segment: UInt32, entry: SegmentEntry)] = []
         for owned in segments {
             var entry: SegmentEntry
             if let found = try self.entry(owned.segment) {
@@ -86,27 +79,28 @@ extension SegmentTable {
             entry.generation &+= 1
             entry.owner = nil
             entry.used = SegmentBits(words: ~owned.free.words)
-            try write(entry, of: owned.segment)
+            entries.append((owned.segment, entry))
         }
+        try write(entries)
     }
 
-    /// Segments to try, best first: more than are wanted, since hints may be wrong.
+    /// Calls the body with segments to try, best first, until it returns false.
     ///
     /// The first ones of the disk that are free for a good part: a file has holes, and what was freed in pieces must be used again before
-    /// it grows. Where there are none, those with the most free blocks.
-    private func candidates(_ count: Int) -> [UInt32] {
-        var good: [UInt32] = []
+    /// it grows. Then those with the most free blocks.
+    private func forEachCandidate(_ body: (UInt32) throws(StoreError) -> Bool) throws(StoreError) {
         var parts: [(segment: UInt32, free: Int)] = []
         for segment in 0..<layout.segmentCount {
             guard let free = freeHint(segment), free > 0 else { continue }
-            if free >= Self.reusedBlocksMin {
-                good.append(segment)
-                if good.count >= count + 4 { return good }
-            } else {
+            if free < Self.reusedBlocksMin {
                 parts.append((segment, free))
+            } else if try !body(segment) {
+                return
             }
         }
         parts.sort { ($0.free, $1.segment) > ($1.free, $0.segment) }
-        return good + parts.map(\.segment)
+        for part in parts where freeHint(part.segment) ?? 0 > 0 {
+            if try !body(part.segment) { return }
+        }
     }
 }

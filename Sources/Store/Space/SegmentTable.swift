@@ -19,10 +19,10 @@ final class SegmentTable: Sendable {
         self.memory = memory
     }
 
-    /// Holds the allocation lock.
-    func lock() throws(StoreError) -> any DiskLockHandle {
+    /// Holds the allocation lock; shared by those who only look.
+    func lock(exclusive: Bool = true) throws(StoreError) -> any DiskLockHandle {
         do throws(DiskError) {
-            if let handle = try disk.lock(.allocation, exclusive: true, wait: true) { return handle }
+            if let handle = try disk.lock(.allocation, exclusive: exclusive, wait: true) { return handle }
         } catch { throw .disk(error) }
         throw .busy(store: disk.name, reason: "its allocation lock cannot be had")
     }
@@ -46,16 +46,29 @@ final class SegmentTable: Sendable {
     /// Reads an entry; nil for a damaged one.
     func entry(_ segment: UInt32) throws(StoreError) -> SegmentEntry? { try entries(segment..<segment + 1)[0] }
 
-    /// Writes an entry and adjusts the hints; the caller holds the allocation lock.
-    func write(_ entry: SegmentEntry, of segment: UInt32) throws(StoreError) {
-        let offset = layout.segmentEntryOffset(segment)
-        let sector = entry.encode(identity: identity, at: offset)
-        let failure: DiskError? = sector.withUnsafeBytes { bytes in
-            do throws(DiskError) { try disk.write([bytes], at: offset) } catch { return error }
-            return nil
+    /// Writes entries and adjusts the hints, those of neighbours, the usual case, at once; the caller holds the allocation lock.
+    ///
+    /// - Parameter durably: whether they survive a power cut when it returns, without waiting for the data that others write meanwhile.
+    func write(_ entries: [(segment: UInt32, entry: SegmentEntry)], durably: Bool = false) throws(StoreError) {
+        var index = 0
+        while index < entries.count {
+            var end = index + 1
+            while end < entries.count, entries[end].segment == entries[end - 1].segment + 1 { end += 1 }
+            var sectors: [UInt8] = []
+            for (segment, entry) in entries[index..<end] {
+                sectors += entry.encode(identity: identity, at: layout.segmentEntryOffset(segment))
+            }
+            let offset = layout.segmentEntryOffset(entries[index].segment)
+            let failure: DiskError? = sectors.withUnsafeBytes { bytes in
+                do throws(DiskError) {
+                    if durably { try disk.writeDurably([bytes], at: offset) } else { try disk.write([bytes], at: offset) }
+                } catch { return error }
+                return nil
+            }
+            if let failure { throw .disk(failure) }
+            for (segment, entry) in entries[index..<end] { note(entry, of: segment) }
+            index = end
         }
-        if let failure { throw .disk(failure) }
-        note(entry, of: segment)
     }
 
     /// Adjusts the hints to an entry that has been written.
@@ -73,6 +86,16 @@ final class SegmentTable: Sendable {
     func ownerHint(_ segment: UInt32) -> UInt32? {
         let hint = memory.segmentHint(segment).pointee.load(ordering: .relaxed) >> 16
         return hint == 0 ? nil : hint - 1
+    }
+
+    /// What is known of free blocks may be wrong: they are counted anew when they are asked for.
+    func forgetCounts() { memory.word(.counted).pointee.store(0, ordering: .releasing) }
+
+    /// Adjusts the hints to the entries of some segments; the caller holds the allocation lock.
+    func lookAgain(at segments: Range<UInt32>) throws(StoreError) {
+        for (segment, entry) in zip(segments, try entries(segments)) {
+            if let entry { note(entry, of: segment) } else { note(segment, free: 0, owner: ownerHint(segment)) }
+        }
     }
 
     /// Free blocks in all segments, counted once in the life of the shared memory; the caller holds the allocation lock.

@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// Where processes that use the same store find the memory they share.
 public enum StoreMemory: Sendable, Hashable {
     /// In a directory of the runtime file system that belongs to this user only.
@@ -17,21 +19,13 @@ extension Store {
                 what: "size of \(disk.name)",
                 reason: "\(disk.byteCount) bytes with \(configuration.slotCount) slots are too few, or more than 1 PiB")
         }
-        // Every user of a store has one of its shared memories, of which none has the number zero.
-        let users: (any DiskLockHandle)?
-        let everybody = DiskLock.otherSharedMemories(than: 0)
-        do throws(DiskError) { users = try disk.lock(everybody, exclusive: true, wait: false) } catch { throw .disk(error) }
-        guard users != nil else { throw .busy(store: disk.name, reason: "groups or commands use the store that is there") }
+        let users = try keepOthersOut(of: disk)
         defer { withExtendedLifetime(users) {} }
         if !configuration.overwrites { try refuseOther(disk, layout) }
+        let flusher = try disk.flusher()
         try erase(disk, 0..<layout.dataOffset)
-        do throws(DiskError) { try disk.flush() } catch { throw .disk(error) }
-        let superblock = Superblock(identity: configuration.identity, createdAt: configuration.createdAt, layout: layout)
-        // The first copy last: a store that is found was made completely.
-        for copy in [1, 0] {
-            try write(superblock.encode(copy: copy), at: StoreLayout.superblockOffsets[copy], disk)
-            do throws(DiskError) { try disk.flush() } catch { throw .disk(error) }
-        }
+        try flusher.settle()
+        try write(Superblock(identity: configuration.identity, createdAt: configuration.createdAt, layout: layout), to: disk)
     }
 
     /// Opens a store.
@@ -45,16 +39,66 @@ extension Store {
     }
 
     static func openGround(_ disk: any Disk, memory: StoreMemory, indexBytes: Int = 64 << 20) throws(StoreError) -> Ground {
-        let superblock = try readSuperblock(disk)
+        var superblock = try readSuperblock(disk)
+        if superblock.readOnlyCompatible & Superblock.stampFeature == 0, !disk.isReadOnly { superblock = try upgrade(disk) }
         let shared: SharedMemory
         switch memory {
         case .alone: shared = try SharedMemory.alone(SharedMemoryShape(superblock.layout, indexBytes: indexBytes), disk: disk)
         case .directory(let path):
             shared = try SharedMemory.inDirectory(
-                path, identity: superblock.identity, layout: superblock.layout, indexBytes: indexBytes, disk: disk)
+                path, identity: superblock.ownIdentity, layout: superblock.layout, indexBytes: indexBytes, disk: disk)
+        }
+        if shared.isNew {
+            // It has no hints that a collection could have made wrong.
+            let stamp = try CollectionStamp.read(disk, identity: superblock.identity)
+            shared.word(.collection).pointee.store(stamp, ordering: .releasing)
         }
         return Ground(disk: disk, superblock: superblock, memory: shared)
     }
+
+    /// Says in a store of an earlier version that collections leave stamps, so that programs that leave none write it no more.
+    private static func upgrade(_ disk: any Disk) throws(StoreError) -> Superblock {
+        let slots = try disk.take(.slots)
+        defer { withExtendedLifetime(slots) {} }
+        var superblock = try readSuperblock(disk)
+        superblock.minor = max(superblock.minor, Superblock.minorVersion)
+        superblock.readOnlyCompatible |= Superblock.stampFeature
+        try write(superblock, to: disk)
+        return superblock
+    }
+
+    /// Gives a copy of a store an identity of its own: nothing that is kept about the original is taken for the copy's.
+    ///
+    /// - Throws: `StoreError.busy` when somebody uses it.
+    public static func renewIdentity(of disk: any Disk, as identity: StoreIdentity = .random()) throws(StoreError) -> StoreIdentity {
+        let users = try keepOthersOut(of: disk)
+        defer { withExtendedLifetime(users) {} }
+        var superblock = try readSuperblock(disk)
+        superblock.minor = max(superblock.minor, Superblock.minorVersion)
+        superblock.copyIdentity = identity
+        try write(superblock, to: disk)
+        return superblock.ownIdentity
+    }
+
+    /// Excludes all who have the store open: each uses one of its shared memories, of which none has the number zero.
+    private static func keepOthersOut(of disk: any Disk) throws(StoreError) -> any DiskLockHandle {
+        do throws(DiskError) {
+            if let users = try disk.lock(.otherSharedMemories(than: 0), exclusive: true, wait: false) { return users }
+        } catch { throw .disk(error) }
+        throw .busy(store: disk.name, reason: "groups or commands use the store that is there")
+    }
+
+    /// Writes both copies of the superblock; the first copy last: a store that is found was made completely.
+    private static func write(_ superblock: Superblock, to disk: any Disk) throws(StoreError) {
+        let flusher = try disk.flusher()
+        for copy in [1, 0] {
+            try write(superblock.encode(copy: copy), at: StoreLayout.superblockOffsets[copy], disk)
+            try flusher.settle()
+        }
+    }
+
+    /// The identity that tells this store from all others: its own, also of a copy that was given one.
+    public var identity: StoreIdentity { get throws(StoreError) { try wholeGround().superblock.ownIdentity } }
 
     /// The first copy of the superblock that can be read.
     ///

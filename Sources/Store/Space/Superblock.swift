@@ -8,17 +8,22 @@ struct Superblock: Hashable, Sendable {
     static let magic: UInt64 = 0x5453_4152_4F52_5541
     /// The format this program writes and the newest it reads.
     static let majorVersion: UInt16 = 1
-    /// Older programs read it as well.
-    static let minorVersion: UInt16 = 0
+    /// Older programs read it as well: 1 brought the stamp of the last collection and the identity of a copy.
+    static let minorVersion: UInt16 = 1
     /// Features without which the store cannot be read; none yet.
     static let knownIncompatible: UInt32 = 0
-    /// Features without which it cannot be written; none yet.
-    static let knownReadOnlyCompatible: UInt32 = 0
+    /// Whoever collects leaves a stamp: without it, others would share what was freed.
+    static let stampFeature: UInt32 = 1
+    /// Features without which it cannot be written.
+    static let knownReadOnlyCompatible = stampFeature
 
     var minor: UInt16 = Self.minorVersion
     var incompatible: UInt32 = 0
-    var readOnlyCompatible: UInt32 = 0
+    var readOnlyCompatible = Self.stampFeature
+    /// Keys all checksums, so that it can never change.
     var identity: StoreIdentity
+    /// Tells a copy that was given an identity of its own from what it was copied from; zeros in a store that was made so.
+    var copyIdentity = StoreIdentity(low: 0, high: 0)
     /// Nanoseconds since 1970 UTC.
     var createdAt: Int64
     var layout: StoreLayout
@@ -39,6 +44,8 @@ struct Superblock: Hashable, Sendable {
         writer.put(UInt32(StoreFormat.segmentBlocks))
         writer.put(layout.slotCount)
         writer.put(layout.segmentCount)
+        writer.put(copyIdentity.low)
+        writer.put(copyIdentity.high)
         return Sector.seal(writer, seed: Self.seed(copy: copy))
     }
 
@@ -79,7 +86,11 @@ struct Superblock: Hashable, Sendable {
             throw reader.damage("\(slots) slots and \(segments) segments")
         }
         self.layout = layout
+        copyIdentity = StoreIdentity(low: try reader.take(), high: try reader.take())
     }
+
+    /// What tells this store from all others, a copy with an identity of its own from its origin among them.
+    var ownIdentity: StoreIdentity { copyIdentity.low == 0 && copyIdentity.high == 0 ? identity : copyIdentity }
 
     init(identity: StoreIdentity, createdAt: Int64, layout: StoreLayout) {
         self.identity = identity

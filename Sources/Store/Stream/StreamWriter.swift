@@ -91,12 +91,12 @@ public final class StreamWriter: @unchecked Sendable {
     /// - Throws: `StoreError`; then nothing more is known to be durable than before, and the writer is broken.
     @discardableResult
     public func flush(upTo number: UInt64 = .max) throws(StoreError) -> UInt64 {
-        let (target, disk) = try locked { core throws(StoreError) in
+        let (target, flusher) = try locked { core throws(StoreError) in
             try core.checkUsable()
-            return (number <= core.durableNumber ? nil : core.flushTarget, core.ground.disk)
+            return (number <= core.durableNumber ? nil : core.flushTarget, core.flusher)
         }
         guard let target else { return durableNumber }
-        do throws(StoreError) { try disk.settle() } catch {
+        do throws(StoreError) { try flusher.settle() } catch {
             lock.withLock { _ in core.fail(error) }
             throw error
         }

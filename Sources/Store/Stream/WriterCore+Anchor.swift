@@ -65,9 +65,9 @@ extension WriterCore {
     /// Makes the anchor that was written the one that counts.
     private func settleAnchor() throws(StoreError) {
         try guarded { () throws(StoreError) in
-            try ground.disk.settle()
+            try flusher.settle()
             try flushed(flushTarget)
-            try ground.disk.settle()
+            try flusher.settle()
         }
     }
 

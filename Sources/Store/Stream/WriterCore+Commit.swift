@@ -66,7 +66,7 @@ extension WriterCore {
         if epoch.aheadBytes + UInt64(layout.waitingBytes) > options.settleBytes {
             try drain(&epoch)
             try land(&epoch)
-            try ground.disk.settle()
+            try flusher.settle()
             flags |= CommitBlock.settledFlag
         }
         let next = try layout.takeNextHead()

@@ -76,10 +76,10 @@ extension WriterCore {
             return waiting.location
         }
         for candidate in ground.candidates(for: checksum) {
-            // A hint that cannot be read is no hint.
-            guard (try? pages.fill(candidate, into: scratch)) != nil, let base = scratch.baseAddress, Compression.isEqual(base, bytes)
+            // Before it is read: what is in use by its segment's entry stays as it is. A hint that cannot be read is no hint.
+            guard ground.share(candidate), (try? pages.fill(candidate, into: scratch)) != nil, let base = scratch.baseAddress,
+                Compression.isEqual(base, bytes)
             else { continue }
-            ground.markShared(candidate)
             return candidate
         }
         return nil

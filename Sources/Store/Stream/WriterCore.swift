@@ -11,6 +11,8 @@ final class WriterCore {
     let slot: UInt32
     let source: NodeSource
     let layout: BlockLayout
+    /// Its own, so that it hears of each write of its own that did not reach the disk, whoever else has been told.
+    let flusher: any DiskFlusher
     let compression = Compression()
     let pages: PageReader
     /// For comparing a candidate with a page.
@@ -42,9 +44,12 @@ final class WriterCore {
     /// - Parameters:
     ///   - state: the stream as it is on the disk, all of it durable.
     ///   - layout: whose head is where the stream goes on.
+    ///   - flusher: opened before anything was written that this writer will call durable.
     init(
-        ground: any StoreGround, slot: UInt32, state: StreamState, layout: BlockLayout, source: NodeSource, options: WriterOptions
+        ground: any StoreGround, slot: UInt32, state: StreamState, layout: BlockLayout, source: NodeSource, flusher: any DiskFlusher,
+        options: WriterOptions
     ) {
+        self.flusher = flusher
         self.ground = ground
         self.slot = slot
         self.layout = layout
@@ -124,7 +129,7 @@ final class WriterCore {
         try guarded { () throws(StoreError) in
             // An anchor that no slot refers to yet would look like nobody's.
             if pendingAnchor != nil {
-                try ground.disk.settle()
+                try flusher.settle()
                 try flushed(flushTarget)
             }
             try layout.yield()

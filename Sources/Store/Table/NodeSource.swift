@@ -77,6 +77,13 @@ extension Disk {
         do throws(DiskError) { try read(at: offset, into: buffer) } catch { throw .disk(error) }
     }
 
+    /// Something to flush by, with the store's error.
+    func flusher() throws(StoreError) -> any DiskFlusher {
+        do throws(DiskError) { return try openFlusher() } catch { throw .disk(error) }
+    }
+}
+
+extension DiskFlusher {
     /// Flushes, with the store's error.
     func settle() throws(StoreError) {
         do throws(DiskError) { try flush() } catch { throw .disk(error) }

@@ -37,18 +37,23 @@ struct StoreAccess: Sendable {
 
     /// Does what excludes collections and scrubs, when those under way have ended: running groups collect now and then.
     ///
+    /// Says what it waits for, and how long it will.
+    ///
     /// - Throws: as `body`; `StoreError.busy` when it does not get its turn within two minutes.
     func inTurn<Result>(_ body: (Store) throws -> Result) throws -> Result {
-        let limit = clinux_clock_ns(CLOCK_MONOTONIC) + StoreAccess.turnNanoseconds
+        let limit = clinux_clock_ns(CLOCK_MONOTONIC) + StoreAccess.turnSeconds * 1_000_000_000
+        var told: StoreError?
         while true {
             do { return try body(store) } catch let error as StoreError {
                 guard case .busy = error, clinux_clock_ns(CLOCK_MONOTONIC) < limit else { throw error }
+                if told != error { Terminal.writeError("aurora: waiting, at most \(StoreAccess.turnSeconds) s: \(error)\n") }
+                told = error
                 usleep(50_000)
             }
         }
     }
 
-    private static let turnNanoseconds: Int64 = 120_000_000_000
+    private static let turnSeconds: Int64 = 120
     private static let opened = Mutex<[String: StoreAccess]>([:])
 
     /// Opens a store once in the life of this process, for one that goes on using it.
@@ -105,7 +110,8 @@ struct StoreAccess: Sendable {
         }
     }
 
-    func streams() throws -> [StreamSummary] { try store.streams().map(StreamSummary.init) }
+    /// All streams that can be read: one that cannot does not hide the others.
+    func streams() throws -> [StreamSummary] { try store.listing().streams.map(StreamSummary.init) }
 
     /// Removes a stream; waits a moment for a writer that is about to end.
     func removeStream(_ name: String) throws {

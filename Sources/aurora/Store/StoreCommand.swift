@@ -9,7 +9,7 @@ struct StoreCommand: ParsableCommand {
         commandName: "store", abstract: "Make, look at and check the store of checkpoints.",
         subcommands: [
             StoreInitCommand.self, StoreStatCommand.self, StoreScrubCommand.self, StoreVerifyCommand.self, GcCommand.self,
-            StoreInspectCommand.self,
+            StoreInspectCommand.self, StoreIdentityCommand.self,
         ])
 
     /// Tells on a terminal how far something is.
@@ -19,6 +19,7 @@ struct StoreCommand: ParsableCommand {
                 switch step {
                 case .streams(let done, let all): "stream \(done) of \(all)"
                 case .segments(let done, let all): "segment \(done) of \(all)"
+                case .gate(let tries, let all): "waiting for checkpoints under way, try \(tries) of \(all)"
                 }
             Terminal.showProgress("aurora: \(what): \(text)")
         }
@@ -61,6 +62,26 @@ struct StoreInitCommand: ParsableCommand {
     }
 }
 
+/// `aurora store identity`: what tells a store from its copies.
+struct StoreIdentityCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "identity", abstract: "Show what tells a store from all others, or give a copy an identity of its own.",
+        discussion: """
+            A copy of a store (cp --sparse=always, a snapshot of its file system) works beside the original as it is: what is shared \
+            in memory goes by the file, too. Give one that is to live on by itself an identity of its own before it is used.
+            """)
+
+    @Flag(name: .customLong("new"), help: "Give the store a new identity; nobody may be using it.")
+    var isNew = false
+    @OptionGroup var store: StoreOptions
+
+    func run() throws {
+        let path = try store.absolutePath ?? CommandContext.data.storePath
+        let identity = isNew ? try Store.renewIdentity(of: try FileDisk.open(path)) : try store.openForReading().store.identity
+        print(identity)
+    }
+}
+
 /// `aurora store stat`.
 struct StoreStatCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "stat", abstract: "Show what the store holds.")
@@ -74,13 +95,21 @@ struct StoreStatCommand: ParsableCommand {
         let limitBytes: Int
         let allocatedBytes: Int?
         let streams: [StreamSummary]
+        let unreadable: [UnreadableSummary]
+    }
+
+    private struct UnreadableSummary: Encodable {
+        let name: String
+        let reason: String
     }
 
     func run() throws {
         let access = try store.openForReading()
+        let listing = try access.store.listing()
         let figures = Figures(
             path: access.path, limitBytes: Int(clamping: access.disk.byteCount), allocatedBytes: SmallFile.allocatedBytes(access.path),
-            streams: try access.streams())
+            streams: listing.streams.map(StreamSummary.init),
+            unreadable: listing.unreadable.map { UnreadableSummary(name: $0.name, reason: $0.reason) })
         if format == .json { return print(try CommandContext.json(figures)) }
         print("store     \(figures.path)")
         print("limit     \(MemorySize.format(figures.limitBytes))")
@@ -91,6 +120,7 @@ struct StoreStatCommand: ParsableCommand {
                 [$0.name, "\($0.checkpoints)", $0.latestNumber.map { "\($0)" } ?? "-", $0.latestTime ?? "-"]
             }
         ).print()
+        for stream in figures.unreadable { print("unreadable: \(stream.name): \(stream.reason)") }
     }
 }
 
@@ -118,6 +148,12 @@ struct GcCommand: ParsableCommand {
         StoreCommand.endProgress()
         let bytes = Int(clamping: done.blocksFreed &* UInt64(StoreFormat.blockBytes))
         print("freed \(MemorySize.format(bytes)) (\(done.blocksFreed) blocks), \(done.blocksKept) blocks in use")
+        guard !done.unreadable.isEmpty else { return }
+        for stream in done.unreadable { Terminal.writeError("aurora: \(stream.name) cannot be read: \(stream.reason)\n") }
+        let kept = Int(clamping: done.blocksHeldBack &* UInt64(StoreFormat.blockBytes))
+        Terminal.writeError(
+            "aurora: \(MemorySize.format(kept)) that it may need are kept until it can be read again (aurora store scrub tells more) or is "
+                + "removed\n")
     }
 }
 

@@ -95,7 +95,7 @@ final class SpaceKeeper: Sendable {
             return state.problem == nil
         }
         if isNew {
-            warn("There is no room in the store \(access.path): the group runs on, its next checkpoint waits. Free some on its disk")
+            warn("There is no room in the store \(access.path): the group runs on, its next checkpoint waits. \(error)")
         }
         let pause = state.withLock { state in
             defer { state.pause = min(state.pause * 2, Self.pauseMax) }
@@ -121,7 +121,8 @@ final class SpaceKeeper: Sendable {
             .reserving(2 * collectEveryBytes)
         // Full before its time: others have filled the disk. A quarter of what is there has to go.
         if isFull, let limit = budget.storeBytes { budget.storeBytes = min(limit, StoreRoom.takenBytes(access) / 4 * 3) }
-        do throws(StoreError) { return try access.store.collect(within: budget, thinning: writer) } catch .busy {
+        do throws(StoreError) { return tell(try access.store.collect(within: budget, thinning: writer)) } catch .busy(_, let reason) {
+            if isFull { EngineMessage.write("Cannot collect: \(reason)") }
             return nil
         } catch  where error.isNoRoom && isFull {
             return dropAll()
@@ -129,6 +130,14 @@ final class SpaceKeeper: Sendable {
             EngineMessage.write("Cannot collect: \(error)")
             return nil
         }
+    }
+
+    /// Warns once of streams that a collection could not read: what they may need is kept.
+    private func tell(_ statistics: CollectionStatistics) -> CollectionStatistics {
+        for stream in statistics.unreadable {
+            warn("\(stream.name) in the store \(access.path) cannot be read, and keeps what it may need from being freed: \(stream.reason)")
+        }
+        return statistics
     }
 
     /// The last resort where not even the list of the checkpoints that stay has room: only the newest and those with names stay.

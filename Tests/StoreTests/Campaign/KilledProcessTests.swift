@@ -11,6 +11,8 @@ import Testing
 
     @Test(.timeLimit(.minutes(10))) func nothingAcknowledgedIsLost() throws {
         let directory = try TemporaryDirectory()
+        // Two runtime directories, in turn at random and now and then at once.
+        let runtimes = [directory, try TemporaryDirectory()]
         let path = "\(directory.path)/disk"
         try Store.create(on: try FileDisk.create(path, byteCount: 256 << 20), StoreConfiguration(slotCount: 16))
         let program = try Self.program()
@@ -19,10 +21,12 @@ import Testing
         var collected = 0
         for round in 0..<Self.rounds {
             var children: [pid_t] = []
+            let usual = Int.random(in: 0...1, using: &generator)
+            func runtime() -> String { runtimes[Int.random(in: 0..<8, using: &generator) == 0 ? 1 - usual : usual].path }
             for stream in Self.streams {
-                children.append(try Self.start([program, "write", path, directory.path, stream, "\(directory.path)/log-\(stream)"]))
+                children.append(try Self.start([program, "write", path, runtime(), stream, "\(directory.path)/log-\(stream)"]))
             }
-            children.append(try Self.start([program, "collect", path, directory.path]))
+            children.append(try Self.start([program, "collect", path, runtime()]))
             usleep(UInt32.random(in: 8000...120_000, using: &generator))
             for child in children {
                 var status: Int32 = 0

@@ -25,12 +25,36 @@ import Testing
         let found = text(block.encode(copy: 1))
         #expect(
             found.payload
+                == "4155524f5241535401000100000000000100000001000000887766554433221100ffeeddccbbaa990807060504030201"
+                + "001000000004000000100000e8fd"
+        )
+        #expect(found.checksum == "7cf9a8cafd2ca12ffee37ca727cc9a60")
+        let decoded = try block.encode(copy: 1).withUnsafeBytes { try Superblock($0, copy: 1, store: "golden") }
+        #expect(decoded == block)
+    }
+
+    /// What programs wrote before collections left stamps.
+    @Test func superblockOfMinorVersion0() throws {
+        let layout = try #require(StoreLayout(slotCount: 4096, segmentCount: 65_000))
+        var block = Superblock(identity: identity, createdAt: 0x0102_0304_0506_0708, layout: layout)
+        block.minor = 0
+        block.readOnlyCompatible = 0
+        let found = text(block.encode(copy: 1))
+        #expect(
+            found.payload
                 == "4155524f5241535401000000000000000000000001000000887766554433221100ffeeddccbbaa990807060504030201"
                 + "001000000004000000100000e8fd"
         )
         #expect(found.checksum == "d9e534983414c4061e8bbab6a531aac0")
         let decoded = try block.encode(copy: 1).withUnsafeBytes { try Superblock($0, copy: 1, store: "golden") }
-        #expect(decoded == block)
+        #expect(decoded == block && decoded.ownIdentity == identity)
+    }
+
+    @Test func stamp() throws {
+        let found = text(CollectionStamp.encode(0x1122_3344_5566_7788, identity: identity))
+        #expect(found.payload == "434f4c4c000000008877665544332211")
+        let decoded = CollectionStamp.encode(7, identity: identity).withUnsafeBytes { CollectionStamp.decode($0, identity: identity) }
+        #expect(decoded == 7)
     }
 
     @Test func slot() throws {

@@ -24,13 +24,14 @@ final class BumpGround: StoreGround {
     func slots() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
         records.withLock { $0.sorted { $0.key < $1.key }.map { (index: $0.key, record: $0.value) } }
     }
+    func damagedSlots() throws(StoreError) -> Set<UInt32> { [] }
     func slotDamage() throws(StoreError) -> StoreError? { nil }
     func write(_ record: SlotRecord?, toSlot index: UInt32) throws(StoreError) { records.withLock { $0[index] = record } }
     func makeAllocator(forSlot index: UInt32) throws(StoreError) -> any ExtentAllocator { Allocator(ground: self) }
     func candidates(for checksum: Checksum) -> [PageLocation] { index.withLock { $0[checksum].map { [$0] } ?? [] } }
     func publish(_ checksum: Checksum, at location: PageLocation) { index.withLock { $0[checksum] = location } }
     func forgetHints() { index.withLock { $0 = [:] } }
-    func markShared(_ location: PageLocation) {}
+    func share(_ location: PageLocation) -> Bool { true }
     func enterGate() throws(StoreError) -> any DiskLockHandle {
         do throws(DiskError) {
             guard let handle = try disk.lock(.gate, exclusive: false, wait: true) else { throw DiskError(.lock, disk.name, code: 11) }

@@ -43,7 +43,7 @@ import Testing
                 if number % 20 == 0 {
                     try findingRoom { _ = try writer.drop(olderThan: number - 9) }
                     acknowledged = acknowledged.filter { $0 >= number - 9 }
-                    try store.collect()
+                    try findingRoom { try store.collect() }
                 }
                 known.append((disk.eventCount, acknowledged))
             }
