@@ -110,15 +110,40 @@ public final class StreamWriter: @unchecked Sendable {
     }
 
     /// Thinning passes over a checkpoint as long as this writer lives: a machine fetches its untouched pages through its tables.
-    public func keep(_ number: UInt64) { lock.withLock { _ in _ = core.kept.insert(number) } }
+    public func keep(_ number: UInt64) { lock.withLock { _ in core.keep(number) } }
 
-    /// The next epoch continues an earlier checkpoint of this stream than the last: a rollback.
+    /// Thinning passes over a checkpoint until `letGo`: found and kept in one, so that nothing drops it in between.
     ///
-    /// What came after it stays in the history.
+    /// - Throws: `StoreError.noCheckpoint` when it has been dropped.
+    public func hold(_ number: UInt64) throws(StoreError) { try locked { core throws(StoreError) in try core.hold(number) } }
+
+    /// Takes one `hold` or `keep` of a checkpoint back.
+    public func letGo(_ number: UInt64) { lock.withLock { _ in core.letGo(number) } }
+
+    /// The next epoch continues an earlier checkpoint of this stream than the last.
+    ///
+    /// What came after it stays in the history, and a crash before that epoch is durable goes on from there: see `goBack`.
     ///
     /// - Throws: `StoreError` while an epoch is open, or when the checkpoint is not in the history any more.
     public func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
         try locked { core throws(StoreError) in try core.rebase(on: checkpoint) }
+    }
+
+    /// Continues an earlier checkpoint of this stream: its contents are the newest checkpoint's, under a new number, and durable.
+    ///
+    /// Constant time: one block. What came after it stays in the history.
+    ///
+    /// - Parameters:
+    ///   - time: nanoseconds since 1970.
+    ///   - statistics: at most 120 bytes that the history lists.
+    /// - Returns: the new checkpoint.
+    /// - Throws: `StoreError` while an epoch is open, when the checkpoint is not in the history any more, or when it cannot be written:
+    ///   then the stream goes on from where it was, or `isBroken` says that it does not go on.
+    @discardableResult
+    public func goBack(to checkpoint: CheckpointReader, time: UInt64, statistics: [UInt8] = []) throws(StoreError) -> CheckpointReference {
+        let newest = try locked { core throws(StoreError) in try core.goBack(to: checkpoint, time: time, statistics: statistics) }
+        try flush(upTo: newest.number)
+        return newest
     }
 
     /// The checkpoint that the next epoch continues; nil for a stream without any.

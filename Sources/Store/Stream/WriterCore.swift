@@ -32,8 +32,8 @@ final class WriterCore {
     var lastOffset: UInt64
     var durableSequence: UInt64
     var durableNumber: UInt64
-    /// Numbers that thinning passes over: somebody still reads pages through their tables.
-    var kept: Set<UInt64> = []
+    /// Numbers that thinning passes over, as somebody still reads pages through their tables, and how many do.
+    var kept: [UInt64: Int] = [:]
     var epoch: OpenEpoch?
     /// An anchor that has been written; the slot may refer to it after the next flush.
     var pendingAnchor: DataReference?
@@ -136,13 +136,9 @@ final class WriterCore {
         }
     }
 
-    /// The next epoch is made upon an earlier checkpoint of the stream: what a rollback needs.
+    /// The next epoch is made upon an earlier checkpoint of the stream, which a crash before it undoes.
     func rebase(on checkpoint: CheckpointReader) throws(StoreError) {
-        try checkUsable()
-        guard epoch == nil else { throw .invalid(what: "rebase", reason: "epoch \(epoch?.number ?? 0) is still open") }
-        // One that was dropped since it was opened may lose its tables at any time.
-        guard checkpoint.reference.stream == record.stream, try history.find(checkpoint.number)?.sequence == checkpoint.block.sequence
-        else { throw .noCheckpoint(stream: record.name, wanted: "number \(checkpoint.number) to go back to") }
+        try checkContinues(checkpoint)
         chain = checkpoint.block.chain
         parent = checkpoint.reference
         current.forget()

@@ -45,7 +45,8 @@ final class Workload {
         case 70..<80: try flush()
         case 80..<84: try drop()
         case 84..<88: try name()
-        case 88..<92: try rollback()
+        case 88..<90: try rollback()
+        case 90..<92: try goBack()
         case 92..<95: try reopen()
         case 95..<97: try abandon()
         case 97..<98: try remove()
@@ -139,6 +140,19 @@ final class Workload {
         guard let (name, writer) = anyStream(), let number = anyNumber(name) else { return }
         try writer.rebase(on: try store.checkpoint(stream: name, .number(number)))
         model.streams[name]?.rollback(to: number)
+    }
+
+    private func goBack() throws {
+        guard let (name, writer) = anyStream(), let number = anyNumber(name), var stream = model.streams[name] else { return }
+        let newest = try writer.goBack(to: try store.checkpoint(stream: name, .number(number)), time: clock)
+        #expect(newest.number == stream.lastNumber + 1)
+        stream.rollback(to: number)
+        var checkpoint = try #require(stream.checkpoints[number])
+        (checkpoint.name, checkpoint.time) = ("", clock)
+        stream.checkpoints[newest.number] = checkpoint
+        stream.lastNumber = newest.number
+        stream.settle()
+        model.streams[name] = stream
     }
 
     /// Opens a stream again, in good order or as after a crash of the process.
