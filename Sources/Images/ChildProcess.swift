@@ -51,7 +51,7 @@ struct ChildProcess {
         }
         if let lock { posix_spawn_file_actions_adddup2(&actions, lock.descriptor, Self.inheritedLock) }
 
-        // A child must not inherit that its parent ignores SIGPIPE or has signals blocked.
+        // A child must not inherit that its parent ignores SIGPIPE and SIGXFSZ, or has signals blocked.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -59,6 +59,7 @@ struct ChildProcess {
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
         sigaddset(&signals, SIGPIPE)
+        sigaddset(&signals, SIGXFSZ)
         posix_spawnattr_setsigdefault(&attributes, &signals)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 

@@ -44,11 +44,18 @@ public enum Socket {
 
     /// Begins to connect to a TCP address without waiting; `error(of:)` tells how it went once the socket is writable.
     ///
+    /// - Parameter localPort: the port to do it from; nil: one that the kernel chooses.
     /// - Throws: `SystemError` with address and port.
-    public static func beginConnecting(address: UInt32, port: UInt16) throws(SystemError) -> OwnedDescriptor {
+    public static func beginConnecting(
+        address: UInt32, port: UInt16, from localPort: UInt16? = nil
+    ) throws(SystemError) -> OwnedDescriptor {
         let socket = try make(AF_INET)
         let number = socket.rawValue
         try setNonBlocking(number)
+        if let localPort {
+            _ = clinux_socket_option(number, SOL_SOCKET, SO_REUSEADDR, 1)
+            try systemCall("connect from", "port \(localPort)") { clinux_inet_bind(number, 0, localPort) }
+        }
         let result = clinux_inet_connect(number, address, port)
         if result != -Int(EINPROGRESS) { try systemCall("connect to", "\(describe(address)):\(port)") { result } }
         return socket

@@ -9,7 +9,10 @@ public struct Errno: Error, Hashable, Sendable, RawRepresentable, CustomStringCo
     public init(rawValue: Int32) { self.rawValue = rawValue }
 
     /// The kernel's text for the number, for example "No such file or directory".
-    public var description: String { String(cString: strerror(rawValue)) }
+    public var description: String {
+        let text = String(cString: strerror(rawValue))
+        return self == .fileTooLarge ? "\(text): a limit of this process (ulimit -f, LimitFSIZE of a service) or of the file system" : text
+    }
 
     /// `EINTR`: a signal arrived first.
     public static let interrupted = Errno(rawValue: EINTR)
@@ -25,6 +28,8 @@ public struct Errno: Error, Hashable, Sendable, RawRepresentable, CustomStringCo
     public static let exists = Errno(rawValue: EEXIST)
     /// `ENOSPC`: the disk is full.
     public static let noSpace = Errno(rawValue: ENOSPC)
+    /// `EFBIG`: a file may not become as large.
+    public static let fileTooLarge = Errno(rawValue: EFBIG)
     /// `EINVAL`: the kernel does not accept an argument.
     public static let invalidArgument = Errno(rawValue: EINVAL)
     /// `EPIPE`: the reader has gone.

@@ -94,7 +94,7 @@ extension StoreError: CustomStringConvertible {
     public var description: String {
         switch self {
         case .disk(let error) where error.code == EFBIG && clinux_file_size_limit() >= 0:
-            "\(error): this process may write files of at most \(clinux_file_size_limit()) bytes. Raise that limit (ulimit -f, LimitFSIZE=)"
+            "\(error). This process may write files of at most \(clinux_file_size_limit()) bytes: raise that, or use a smaller store"
         case .disk(let error) where StoreError.noSpaceCodes.contains(error.code):
             "\(error). Free some: `aurora gc`, remove checkpoints or groups, or enlarge the disk"
         case .disk(let error): "\(error)"

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Groups
 import Linux
 
@@ -37,6 +38,9 @@ struct Aurora: ParsableCommand {
 
     /// Runs a command; its failures are told as `error: what: why`, with the exit code of container tools.
     static func main() {
+        // A file that may not grow is an error that says so, not a signal that ends the process without a word.
+        clinux_ignore_signal(SIGXFSZ)
+        _ = clinux_file_limit_raise()
         var failureCode = ExitCodes.failure
         do {
             if let launched = VMMCommand.launched(CommandLine.arguments) {

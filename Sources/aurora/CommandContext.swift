@@ -40,15 +40,21 @@ enum CommandContext {
         }
     }
 
-    /// Runs something for each of several groups; the first failure decides the exit code, and none hides the others.
+    /// Runs something for each of several groups; one failure decides the exit code, and none hides the others.
+    ///
+    /// A failure names its group, also where its message does not.
     static func forEach(_ names: [String], _ body: (String) throws -> Void) throws {
         var failed = false
         for name in names {
             do {
                 try body(name)
             } catch {
-                Terminal.writeError("error: \(error)\n")
                 failed = true
+                // What has an exit code has told the reason itself.
+                if error is ExitCode { continue }
+                let text = "\(error)"
+                let isNamed = text.split(whereSeparator: { !($0.isLetter || $0.isNumber || "_.-".contains($0)) }).contains { $0 == name }
+                Terminal.writeError("error: \(isNamed ? "" : "\(name): ")\(text)\n")
             }
         }
         if failed { throw ExitCode(ExitCodes.failure) }

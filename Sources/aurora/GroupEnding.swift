@@ -3,8 +3,8 @@ import Groups
 
 /// Waiting for, and if need be forcing, the end of a group's VMM process.
 enum GroupEnding {
-    /// What an orderly end may take beyond what the user granted.
-    static let graceSeconds = 25
+    /// What an orderly end may take beyond what the user granted: a last checkpoint before it, and a program that has to be killed.
+    static let graceSeconds = 35
 
     /// Waits until the VMM process is gone.
     static func wait(_ directory: GroupDirectory, seconds: Int) throws(GroupError) {

@@ -25,7 +25,7 @@ enum GroupStarter {
                 detachesOnceStarted: options.detach), onStarted: { tellWarnings(directory) }
         ).run()
         if options.detach, case .detached = outcome { return print(directory.name) }
-        if case .failed = outcome { forgetIfNothingRan(directory) }
+        if case .failed = outcome { _ = forgetIfNothingRan(directory) }
         if case .lost = outcome, wanted.removeWhenEnded { removeDead(directory, wanted) }
         try outcome.finish(lost: "The VMM process of group \(directory.name) was killed, or failed; see \(directory.engineLogPath)")
     }
@@ -76,7 +76,8 @@ enum GroupStarter {
 
     /// A group that was to go with its program goes although its process died, and could not see to it; what that left says why.
     private static func removeDead(_ directory: GroupDirectory, _ wanted: GroupConfiguration) {
-        guard (try? directory.isLive()) == false else { return }
+        // A process that was killed is torn down yet.
+        guard (try? GroupEnding.wait(directory, seconds: GroupEnding.graceSeconds)) != nil else { return }
         let said = (try? DurableFile.read(directory.engineLogPath, bytesMax: engineLogBytesMax)).flatMap { $0 } ?? []
         for line in String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).suffix(3) {
             Terminal.writeError("engine: \(line)\n")
@@ -94,8 +95,10 @@ enum GroupStarter {
     }
 
     /// A group whose machine never started holds nothing to look at, and its name should be free for the next try.
-    static func forgetIfNothingRan(_ directory: GroupDirectory) {
-        guard let status = try? directory.status(), status.state == .failed, status.mode == nil else { return }
-        try? CommandContext.store.remove(directory.name)
+    ///
+    /// - Returns: whether it was one, and is gone.
+    static func forgetIfNothingRan(_ directory: GroupDirectory) -> Bool {
+        guard let status = try? directory.status(), status.state == .failed, status.mode == nil else { return false }
+        return (try? CommandContext.store.remove(directory.name)) != nil
     }
 }

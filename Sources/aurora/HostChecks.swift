@@ -4,6 +4,7 @@ import FoundationEssentials
 import Groups
 import Images
 import Linux
+import Store
 
 /// What `doctor` looks at, one function a matter.
 enum HostChecks {
@@ -30,7 +31,7 @@ enum HostChecks {
     }
 
     static func all() -> [Finding] {
-        [kvm(), dirtyRing(), tun(), namespaces(), memory(), dataDirectory(), disk(), runtimeDirectory(), kernel(), baseImage()]
+        [kvm(), dirtyRing(), tun(), namespaces(), memory(), dataDirectory(), disk(), fileSize(), runtimeDirectory(), kernel(), baseImage()]
     }
 
     private static func kvm() -> Finding {
@@ -107,6 +108,16 @@ enum HostChecks {
             : Finding(
                 .warn, "disk", "\(MemorySize.format(bytes)) free", remedy: "Images need some GiB; free space on the file system of \(path)."
             )
+    }
+
+    private static func fileSize() -> Finding {
+        let what = "file size"
+        let limit = clinux_file_limit()
+        guard limit != .max else { return Finding(.ok, what, "not limited") }
+        return Finding(
+            limit >= Int64(clamping: StoreConfiguration.fileBytesDefault) ? .ok : .warn, what,
+            "files may have \(MemorySize.format(Int(clamping: limit)))",
+            remedy: "The store and the disks of groups are larger, with holes; lift the limit (ulimit -f, LimitFSIZE of a service).")
     }
 
     private static func runtimeDirectory() -> Finding {

@@ -4,6 +4,15 @@ import Groups
 import Linux
 
 extension StdioClient.Outcome {
+    /// Why there is no program, for who starts several groups and names each; nil when there is one.
+    func failure(lost: String) -> GroupError? {
+        switch self {
+        case .detached, .exited: nil
+        case .failed(let failure): GroupError(.host, failure.subject.string)
+        case .lost: GroupError(.host, lost)
+        }
+    }
+
     /// Ends this command as the program ended.
     ///
     /// - Throws: `ExitCode`, always but for success; the message of a failure was written.

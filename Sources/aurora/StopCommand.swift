@@ -5,7 +5,9 @@ import Groups
 struct StopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stop", abstract: "Stop groups: SIGTERM to the program, SIGKILL after some seconds.",
-        discussion: "An image, or --stop-signal of aurora run and persist, may name another signal than SIGTERM.")
+        discussion: "A group with checkpoints in the store gets a last one before the signal, from which aurora restore goes on. When the "
+            + "command returns, the group's name and ports are free. An image, or --stop-signal of aurora run and persist, may name "
+            + "another signal than SIGTERM.")
 
     @Option(name: [.customShort("t", allowingJoined: true), .customLong("time")], parsing: .unconditional, help: "Seconds before SIGKILL.")
     var seconds = 10

@@ -23,13 +23,26 @@ final class AgentMachine: GroupMachine, GroupPersistence {
     private let process = Mutex<Process?>(nil)
     private let ending = MachineEnding()
 
-    private let isSilent: Bool
+    /// What a test wants of the machine.
+    struct Behaviour: Sendable {
+        /// The agent never starts, so that nobody answers.
+        var isSilent = false
+        /// Serves a connection to the agent instead of it.
+        var agent: (@Sendable (SharedDescriptor) -> Void)?
+        /// Called in a rollback, with the guest standing still.
+        var inRollback: @Sendable () throws -> Void = {}
+        /// Takes a checkpoint.
+        var inCheckpoint: @Sendable () throws -> Void = {}
+        /// Takes the last checkpoint.
+        var inLast: @Sendable () throws -> Void = {}
+    }
+
+    private let behaviour: Behaviour
     private let connections = Connections()
     private let context: @Sendable () -> GroupContext?
 
-    /// - Parameter isSilent: the agent never starts, so that nobody answers.
-    init(_ specification: consuming GroupMachineSpecification, isSilent: Bool = false) throws {
-        self.isSilent = isSilent
+    init(_ specification: consuming GroupMachineSpecification, _ behaviour: Behaviour = Behaviour()) throws {
+        self.behaviour = behaviour
         context = specification.context
         let directory = String(specification.vsockSocketPath.dropLast("/vsock.sock".count))
         agentSocketPath = "\(directory)/agent-test.sock"
@@ -38,7 +51,8 @@ final class AgentMachine: GroupMachine, GroupPersistence {
     }
 
     func start() throws {
-        if isSilent { return }
+        if behaviour.isSilent { return }
+        if let agent = behaviour.agent { return try listen { agent($0) } }
         let agent = Process()
         agent.executableURL = URL(filePath: AgentMachine.agentPath)
         agent.arguments = ["--test-socket", agentSocketPath, "--test-etc", etcPath]
@@ -46,8 +60,12 @@ final class AgentMachine: GroupMachine, GroupPersistence {
         agent.terminationHandler = { @Sendable _ in ending.end(.powerOff) }
         try agent.run()
         process.withLock { $0 = agent }
-        let listener = listener
         let path = agentSocketPath
+        try listen { AgentMachine.serve($0, path) }
+    }
+
+    private func listen(_ serve: @escaping @Sendable (SharedDescriptor) -> Void) throws {
+        let listener = listener
         let connections = connections
         try DetachedThread.start("vsock-front") {
             while true {
@@ -55,7 +73,7 @@ final class AgentMachine: GroupMachine, GroupPersistence {
                 guard number >= 0 else { return }
                 let client = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
                 connections.add(client)
-                try? DetachedThread.start("vsock") { AgentMachine.serve(client, path) }
+                try? DetachedThread.start("vsock") { serve(client) }
             }
         }
     }
@@ -76,16 +94,26 @@ final class AgentMachine: GroupMachine, GroupPersistence {
 
     var persistence: (any GroupPersistence)? { self }
     func begin() {}
-    func checkpoint(name: String?) throws -> CheckpointReceipt { CheckpointReceipt(number: 1, name: name, stopMicroseconds: 0) }
-    func report() -> PersistenceReport { PersistenceReport() }
+    func checkpoint(name: String?) throws -> CheckpointReceipt {
+        try behaviour.inCheckpoint()
+        return CheckpointReceipt(number: 1, name: name, stopMicroseconds: 0)
+    }
+    func takeLast() throws { try behaviour.inLast() }
+    func report() -> PersistenceReport {
+        var report = PersistenceReport()
+        report.backends = [PersistenceReport.Backend(kind: .store)]
+        return report
+    }
     func attach(_ backend: BackendKind) throws {}
     func detach(_ backend: BackendKind) throws {}
     func setPeriod(_ period: PersistencePeriod) throws {}
 
     /// What connections notice of a rollback: they are cut.
-    func rollback(to selector: CheckpointChoice) throws -> GroupContext {
+    func rollback(to selector: CheckpointChoice, atStandstill: () -> Void) throws -> GroupContext {
         guard let context = context() else { throw GroupError(.notRunning, "The program does not run") }
+        try behaviour.inRollback()
         connections.cut()
+        atStandstill()
         return context
     }
 
@@ -102,19 +130,27 @@ final class AgentMachine: GroupMachine, GroupPersistence {
         }
     }
 
+    /// Cuts the connections to the agent.
+    func cutConnections() { connections.cut() }
+
     /// Ends the machine as the guest would.
     func end(_ outcome: MachineOutcome) { ending.end(outcome) }
 
     func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) { ending.whenEnded(report) }
 
-    private static func serve(_ client: SharedDescriptor, _ path: String) {
+    /// Takes the line with which a connection to a port of the guest begins; nil when there is none.
+    static func port(of client: SharedDescriptor) -> String? {
         var line: [UInt8] = []
         var byte: UInt8 = 0
         while line.last != 10 {
-            guard clinux_recv(client.rawValue, &byte, 1) == 1 else { return }
+            guard line.count < 100, clinux_recv(client.rawValue, &byte, 1) == 1 else { return nil }
             line.append(byte)
         }
-        guard line == Array("CONNECT 1024\n".utf8), let agent = try? Socket.connect(unix: path) else { return }
+        return String(decoding: line, as: UTF8.self)
+    }
+
+    private static func serve(_ client: SharedDescriptor, _ path: String) {
+        guard port(of: client) == "CONNECT 1024\n", let agent = try? Socket.connect(unix: path) else { return }
         let guest = SharedDescriptor(agent)
         _ = "OK 5000\n".withCString { clinux_send(client.rawValue, $0, 8) }
         try? DetachedThread.start("vsock-in") { copy(client, guest) }

@@ -81,6 +81,25 @@ import Testing
         withExtendedLifetime(server) {}
     }
 
+    /// Who goes in the midst of a request does not run any more, whether that is seen in writing or in reading; and no signal ends the client.
+    @Test(arguments: [0, 20, 200_000]) func aServerThatGoesIsNotRunning(readsBytes: Int) throws {
+        let home = try TemporaryDirectory()
+        try DataDirectory.create(home.path)
+        let path = "\(home.path)/control.sock"
+        let listener = SharedDescriptor(try Socket.listen(unix: path))
+        try DetachedThread.start("leaves") {
+            let number = clinux_accept_blocking(listener.rawValue)
+            guard number >= 0 else { return }
+            let client = OwnedDescriptor(adopting: Int32(number))
+            var chunk = [UInt8](repeating: 0, count: max(1, readsBytes))
+            if readsBytes > 0 { _ = clinux_recv(client.rawValue, &chunk, chunk.count) }
+        }
+        var request = HTTPRequest(method: "POST", path: "/v1/pause")
+        request.parameters = ["filler": String(repeating: "x", count: 400_000)]
+        let error = #expect(throws: GroupError.self) { try HTTPClient.send(request, to: path) }
+        #expect(error?.kind == .notRunning, "\(String(describing: error))")
+    }
+
     private func waitForStatus(_ status: Int, _ path: String) throws -> Bool {
         for _ in 0..<200 {
             if try HTTPClient.send(HTTPRequest(method: "GET", path: "/x"), to: path).status == status { return true }

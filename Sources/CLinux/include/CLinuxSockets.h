@@ -77,6 +77,16 @@ static inline long clinux_inet_port(int fd) {
     return ntohs(name.sin_port);
 }
 
+/// The port of the other side, and its address in the host's byte order; fails for a socket that is not of IPv4.
+static inline long clinux_inet_peer(int fd, uint32_t *address) {
+    struct sockaddr_in name;
+    socklen_t length = sizeof name;
+    if (getpeername(fd, (struct sockaddr *)&name, &length) != 0) return -(long)errno;
+    if (length < sizeof name || name.sin_family != AF_INET) return -EAFNOSUPPORT;
+    *address = ntohl(name.sin_addr.s_addr);
+    return ntohs(name.sin_port);
+}
+
 static inline long clinux_socket_option(int fd, int level, int option, int value) {
     CLINUX_ANSWER(setsockopt(fd, level, option, &value, sizeof value));
 }
@@ -227,6 +237,19 @@ static inline long clinux_descriptor_limit_raise(void) {
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -(long)errno;
     limit.rlim_cur = limit.rlim_max;
     CLINUX_ANSWER(setrlimit(RLIMIT_NOFILE, &limit));
+}
+/// Raises the limit of a file's size as far as it goes.
+static inline long clinux_file_limit_raise(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return -(long)errno;
+    limit.rlim_cur = limit.rlim_max;
+    CLINUX_ANSWER(setrlimit(RLIMIT_FSIZE, &limit));
+}
+/// The largest size of a file in bytes that this process may be permitted, at most INT64_MAX, which is none.
+static inline int64_t clinux_file_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return -(int64_t)errno;
+    return limit.rlim_max > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_max;
 }
 static inline void clinux_ignore_signal(int number) { signal(number, SIG_IGN); }
 static inline long clinux_kill(int pid, int signal) { CLINUX_ANSWER(kill(pid, signal)); }

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import FoundationEssentials
 
 /// Speaks to the VMM process of a running group.
@@ -12,6 +13,13 @@ public struct ControlClient: Sendable {
     /// - Throws: `GroupError`.
     public func status() throws(GroupError) -> ControlStatus { try decode(try call("GET", "/v1/status")) }
 
+    /// Whether somebody answers for the group within some milliseconds: a process that is being torn down holds the group's lock, and
+    /// does not.
+    public func answers(withinMilliseconds limit: Int32) -> Bool {
+        let request = HTTPRequest(method: "GET", path: "/v1/status", parameters: [:])
+        return (try? HTTPClient.send(request, to: directory.controlSocketPath, timeoutMilliseconds: limit)) != nil
+    }
+
     /// The guest's objects as the VMM reports them, in JSON.
     ///
     /// - Throws: `GroupError`.
@@ -25,12 +33,12 @@ public struct ControlClient: Sendable {
     /// Stops the machine's processors until `resume`.
     ///
     /// - Throws: `GroupError`.
-    public func pause() throws(GroupError) { _ = try call("POST", "/v1/pause") }
+    public func pause() throws(GroupError) { _ = try call("POST", "/v1/pause", [:], ControlClient.diskTimeoutMilliseconds) }
 
     /// Lets the machine go on.
     ///
     /// - Throws: `GroupError`.
-    public func resume() throws(GroupError) { _ = try call("POST", "/v1/resume") }
+    public func resume() throws(GroupError) { _ = try call("POST", "/v1/resume", [:], ControlClient.diskTimeoutMilliseconds) }
 
     /// Asks the program to end, and makes it after some seconds; returns at once.
     ///
@@ -88,7 +96,7 @@ public struct ControlClient: Sendable {
         _ = try call("POST", "/v1/rollback", ["to": selector], ControlClient.diskTimeoutMilliseconds)
     }
 
-    /// What waits for a disk may wait longer: a first, full checkpoint writes all of the memory.
+    /// What waits for a disk, or for a rollback, may wait longer: a first, full checkpoint writes all of the memory.
     private static let diskTimeoutMilliseconds: Int32 = 600_000
 
     private func call(
@@ -100,7 +108,7 @@ public struct ControlClient: Sendable {
                 HTTPRequest(method: method, path: path, parameters: parameters), to: directory.controlSocketPath,
                 timeoutMilliseconds: timeoutMilliseconds)
         } catch  where error.kind == .notRunning {
-            throw GroupError(.notRunning, "Group \(directory.name) is not running", remedy: "See its state with: aurora ps -a")
+            throw notRunning
         }
         guard response.status == 200 else {
             let failure: ControlFailure? = try? decode(response.body)
@@ -109,6 +117,23 @@ public struct ControlClient: Sendable {
             )
         }
         return response.body
+    }
+
+    /// How long a process that nobody can talk to any more is given to be gone, so that what became of the group can be said.
+    private static let goneAttempts = 40
+    private static let goneMicroseconds: UInt32 = 50_000
+
+    private var notRunning: GroupError {
+        for _ in 0..<ControlClient.goneAttempts where (try? directory.isLive()) ?? false { usleep(ControlClient.goneMicroseconds) }
+        guard let status = try? directory.status(), !status.isLive else {
+            return GroupError(.notRunning, "Group \(directory.name) is not running", remedy: "See its state with: aurora ps -a")
+        }
+        let isResumable = status.backends?.contains(.store) ?? false
+        return GroupError(
+            .notRunning, "Group \(directory.name) is not running but \(status.state.rawValue)",
+            remedy: isResumable
+                ? "Go on from its last checkpoint with: aurora restore \(directory.name)"
+                : "See what became of it with: aurora inspect \(directory.name)")
     }
 
     private func decode<Value: Decodable>(_ bytes: [UInt8]) throws(GroupError) -> Value {

@@ -6,7 +6,7 @@ public enum HTTPClient {
     /// Sends a request.
     ///
     /// - Parameter timeoutMilliseconds: how long any one step may take.
-    /// - Throws: `GroupError`: `.notRunning` when nobody listens, `.host` when the answer is none.
+    /// - Throws: `GroupError`: `.notRunning` when nobody listens, or goes before the answer; `.host` when the answer is none.
     public static func send(_ request: HTTPRequest, to path: String, timeoutMilliseconds: Int32 = 30_000) throws(GroupError) -> HTTPResponse
     {
         do {
@@ -19,12 +19,13 @@ public enum HTTPClient {
             while true {
                 if let response = try HTTPCodec.parseResponse(bytes) { return response }
                 let count = try DescriptorIO.read(number, into: &chunk, what: path)
-                // Who ends while it is asked closes its sockets, as who ended before refuses them.
-                if count == 0, bytes.isEmpty { throw SystemError("read the answer of", path, errno: .connectionReset) }
-                guard count > 0 else { throw HTTPFault(status: 502, description: "The answer ends too early") }
+                guard count > 0 else { throw GroupError(.notRunning, "\(path) ended the connection before it had answered") }
                 bytes += chunk[..<count]
             }
+        } catch let error as GroupError {
+            throw error
         } catch let error as SystemError {
+            // Also one that goes in the midst of it: who served the socket is no more.
             let isGone = [.noEntry, .connectionRefused, .connectionReset, .brokenPipe].contains(error.errno)
             throw GroupError(isGone ? .notRunning : .host, error.errno == .wouldBlock ? "\(path) did not answer in time" : "\(error)")
         } catch {

@@ -19,15 +19,18 @@ public final class PortForwarder: Sendable {
     private let route: Route
     private let table: RelayTable
     private let registrations = Mutex<[EventLoop.Registration]>([])
-    private let listeners: [PortListener]
+    /// Open until there are none any more.
+    private let listeners: Mutex<[PortListener]>
     /// Connections that a function is asked for just now.
     private let dialingCount = Atomic<Int>(0)
+    /// Resets there were: a connection that was asked for before the last one leads to a guest of another time.
+    private let resets = Atomic<UInt64>(0)
 
     /// Starts to accept connections.
     ///
     /// - Throws: `SystemError` when the process has no room for threads or descriptors.
     public init(listeners: [PortListener], route: Route) throws(SystemError) {
-        self.listeners = listeners
+        self.listeners = Mutex(listeners)
         self.route = route
         loop = try EventLoop(name: "ports")
         table = RelayTable(loop: loop)
@@ -57,11 +60,23 @@ public final class PortForwarder: Sendable {
         for registration in former { loop.unregister(registration) }
     }
 
-    /// Ends all connections and the thread; the host's ports are free when the listeners go away.
+    /// Resets all connections at both ends: the guest is about to be another one, which must neither wait for them nor go on with them.
+    ///
+    /// To be called while the guest stands still; not on the thread of the connections.
+    public func resetConnections() {
+        loop.quiesce()
+        resets.add(1, ordering: .sequentiallyConsistent)
+        let connections = table.removeAll()
+        loop.resume()
+        HalfOpenConnection.probe(connections)
+    }
+
+    /// Ends all connections and the thread, and frees the host's ports, unless others have the listeners, too.
     public func stop() {
         stopAccepting()
         loop.stop()
         table.removeAll()
+        listeners.withLock { $0 = [] }
     }
 
     private func accept(_ listener: PortListener) {
@@ -86,6 +101,7 @@ public final class PortForwarder: Sendable {
         case .proxy(let connect):
             let table = table
             let loop = loop
+            let resetsBefore = resets.load(ordering: .sequentiallyConsistent)
             dialingCount.add(1, ordering: .sequentiallyConsistent)
             let dialed: @Sendable () -> Void = { [weak self] in self?.dialingCount.subtract(1, ordering: .sequentiallyConsistent) }
             let started: ()? = try? DetachedThread.start("port-proxy") {
@@ -95,8 +111,13 @@ public final class PortForwarder: Sendable {
                 }
                 let shared = SharedDescriptor(guest)
                 guard (try? Socket.setNonBlocking(shared.rawValue)) != nil else { return dialed() }
-                loop.run {
-                    table.start(client: client, guest: shared, isConnecting: false)
+                loop.run { [weak self] in
+                    // Asked where a reset finds what was started before it.
+                    if self?.resets.load(ordering: .sequentiallyConsistent) == resetsBefore {
+                        table.start(client: client, guest: shared, isConnecting: false)
+                    } else {
+                        RelayTable.refuse(client)
+                    }
                     dialed()
                 }
             }

@@ -177,5 +177,13 @@ final class Relay: @unchecked Sendable {
     }
 
     /// Closes both sides before they have ended: a client that got all it will get is not told that data was lost.
-    func cut() { end(reset: !client.isShutDown) }
+    func cut() {
+        guard !isOver else { return }
+        // A guest that is another one by now must not take what comes from here for the rest of what it had.
+        _ = clinux_socket_reset_on_close(guest.socket.rawValue)
+        end(reset: !client.isShutDown)
+    }
+
+    /// The connection to the guest, as TCP knows it; nil for one that is none.
+    var guestConnection: HalfOpenConnection? { HalfOpenConnection(of: guest.socket.rawValue) }
 }

@@ -37,12 +37,18 @@ final class RelayTable: Sendable {
         relay.start()
     }
 
-    func removeAll() {
+    /// Cuts all connections; called on the loop's thread, or while none of its handlers runs.
+    ///
+    /// - Returns: those to the guest, of which it may know yet.
+    @discardableResult
+    func removeAll() -> [HalfOpenConnection] {
         let all = state.withLock { state in
             defer { state = State() }
             return Array(state.relays.values)
         }
+        let connections = all.compactMap(\.guestConnection)
         for relay in all { relay.cut() }
+        return connections
     }
 
     /// Tells a client that nobody answers, the way a kernel does.

@@ -14,8 +14,14 @@ public protocol GroupPersistence: Sendable {
     func detach(_ backend: BackendKind) throws
     /// Changes how often.
     func setPeriod(_ period: PersistencePeriod) throws
-    /// Puts the machine back in place to a checkpoint of its own; it stands still until `resume()`.
-    func rollback(to selector: CheckpointChoice) throws -> GroupContext
+    /// Takes a last checkpoint where that outlives the machine, and none by the clock after it: the program is about to be asked to end.
+    func takeLast() throws
+    /// Puts the machine back in place to a checkpoint of its own, lastingly: what goes on after a crash has been put back, too.
+    ///
+    /// - Parameter atStandstill: called before the guest goes on, also where it goes on as it was after all: nothing of its connections
+    ///   to the outside may go on with it.
+    /// - Throws: then the guest goes on as it was, or the machine ends.
+    func rollback(to selector: CheckpointChoice, atStandstill: () -> Void) throws -> GroupContext
 }
 
 /// A checkpoint that is durable.

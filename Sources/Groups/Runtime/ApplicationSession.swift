@@ -1,4 +1,5 @@
 internal import AgentProtocol
+internal import CLinux
 internal import Linux
 import Synchronization
 
@@ -19,6 +20,14 @@ final class ApplicationSession: @unchecked Sendable {
         case cancelled
     }
 
+    /// How far a connection to the agent has come: a frame out of this order ends it.
+    private enum Phase {
+        case greeting
+        case starting
+        case running
+        case ended
+    }
+
     /// The request number of everything that belongs to the session, on both sides.
     private static let request: UInt32 = 1
 
@@ -28,7 +37,10 @@ final class ApplicationSession: @unchecked Sendable {
     private var log: LogWriter
     private let wantsInput: Bool
     private let isTerminal: Bool
-    private let report: @Sendable (Happening) -> Void
+    private let report: @Sendable (Happening) -> Bool
+    private var phase = Phase.greeting
+    /// A signal that came while there was no connection to the agent: it goes out with the next one.
+    private var pendingSignal: Int32?
     private var agent: FrameChannel?
     private var client: FrameChannel?
     private var number: Int32?
@@ -39,8 +51,9 @@ final class ApplicationSession: @unchecked Sendable {
     private var windowSize: WindowSize?
     private var afterClient: (@Sendable () -> Void)?
 
+    /// - Parameter report: tells the runtime; false when it can take no more, which ends the connection to the agent.
     init(
-        loop: EventLoop, log: consuming LogWriter, wantsInput: Bool, isTerminal: Bool, report: @escaping @Sendable (Happening) -> Void
+        loop: EventLoop, log: consuming LogWriter, wantsInput: Bool, isTerminal: Bool, report: @escaping @Sendable (Happening) -> Bool
     ) {
         self.loop = loop
         self.log = log
@@ -56,12 +69,13 @@ final class ApplicationSession: @unchecked Sendable {
         if request.terminal != nil, let windowSize { request.terminal = windowSize }
         let channel = FrameChannel(socket, loop: loop)
         agent = channel
+        phase = .greeting
         do throws(SystemError) {
             try channel.start { [weak self] in self?.agentDid($0) }
             channel.send(.hello, request: ApplicationSession.request, payload: GroupAgent.greeting)
             channel.send(.start, request: ApplicationSession.request, payload: request.encoded)
         } catch {
-            report(.lost("\(error)"))
+            tell(.lost("\(error)"))
         }
     }
 
@@ -75,6 +89,7 @@ final class ApplicationSession: @unchecked Sendable {
         outputBytes.store(receivedBytes, ordering: .relaxed)
         let channel = FrameChannel(socket, loop: loop)
         agent = channel
+        phase = .greeting
         // The agent grants what the program can take; nothing may be sent before.
         inputWindow = 0
         do throws(SystemError) {
@@ -87,8 +102,10 @@ final class ApplicationSession: @unchecked Sendable {
                 channel.send(.resize, request: ApplicationSession.request, payload: windowSize.encoded)
             }
             if client?.hasRoom == false { channel.pauseReading(true) }
+            if let pendingSignal { signal(pendingSignal) }
+            pendingSignal = nil
         } catch {
-            report(.lost("\(error)"))
+            tell(.lost("\(error)"))
         }
     }
 
@@ -96,6 +113,8 @@ final class ApplicationSession: @unchecked Sendable {
     func forgetAgent() {
         agent?.abandon()
         agent = nil
+        // It is not held back by one that is not there.
+        client?.pauseReading(false)
     }
 
     /// Connects a client; there is one at a time.
@@ -120,9 +139,13 @@ final class ApplicationSession: @unchecked Sendable {
         }
     }
 
-    /// Sends a signal to the program.
+    /// Sends a signal to the program; where there is no connection to it just now, as soon as there is one again.
     func signal(_ signal: Int32) {
-        agent?.send(.signal, request: ApplicationSession.request + 1, payload: SignalRequest(signal: signal).encoded)
+        guard let agent else {
+            if pendingSignal != SIGKILL { pendingSignal = signal }
+            return
+        }
+        agent.send(.signal, request: ApplicationSession.request + 1, payload: SignalRequest(signal: signal).encoded)
     }
 
     /// Tells the client how all ended; `whenFlushed` is called once it has everything, or is gone.
@@ -163,31 +186,48 @@ final class ApplicationSession: @unchecked Sendable {
         case .hasRoom: client?.pauseReading(false)
         case .closed(let reason):
             agent = nil
-            report(.lost(reason))
+            client?.pauseReading(false)
+            tell(.lost(reason))
         }
+    }
+
+    private func tell(_ happening: Happening) {
+        guard !report(happening) else { return }
+        EngineLog.write("The connection to the guest's agent is given up: more has happened than can be looked at")
+        forgetAgent()
     }
 
     private func receive(_ frame: Frame) {
         do throws(ProtocolFault) {
-            switch frame.type {
-            case .welcome: break
-            case .stdout: output(frame, .stdout)
-            case .stderr: output(frame, .stderr)
-            case .started:
+            switch (frame.type, phase) {
+            case (.welcome, .greeting): if !frame.hasMore { phase = .starting }
+            case (.failed, .greeting), (.failed, .starting):
+                phase = .ended
+                tell(.refused(try Failure(payload: frame.payload)))
+            case (.started, .starting):
+                phase = .running
                 let number = try SessionNumber(payload: frame.payload).processNumber
                 self.number = number
-                report(.started(number))
-            case .stdinCredit:
-                inputWindow += Int(try StdinCredit(payload: frame.payload).bytes)
-                guard inputWindow <= AgentLimits.stdinWindowBytes else { throw ProtocolFault(.tooLong) }
-                client?.send(.stdinCredit, request: ApplicationSession.request, payload: frame.payload)
-            case .exited: report(.exited(try ExitStatus(payload: frame.payload)))
-            case .failed: report(.refused(try Failure(payload: frame.payload)))
+                tell(.started(number))
+            case (.stdout, .running): output(frame, .stdout)
+            case (.stderr, .running): output(frame, .stderr)
+            case (.stdinCredit, .running): try grant(frame)
+            case (.exited, .running):
+                phase = .ended
+                tell(.exited(try ExitStatus(payload: frame.payload)))
             default: throw ProtocolFault(.outOfOrder, at: 2)
             }
         } catch {
             agent?.close("\(error)")
         }
+    }
+
+    private func grant(_ frame: Frame) throws(ProtocolFault) {
+        let bytes = Int(try StdinCredit(payload: frame.payload).bytes)
+        // Grants of nothing would have no end.
+        guard bytes > 0, bytes <= AgentLimits.stdinWindowBytes - inputWindow else { throw ProtocolFault(.tooLong) }
+        inputWindow += bytes
+        client?.send(.stdinCredit, request: ApplicationSession.request, payload: frame.payload)
     }
 
     private func output(_ frame: Frame, _ stream: LogRecord.Stream) {
@@ -233,8 +273,10 @@ final class ApplicationSession: @unchecked Sendable {
             // Checked here: a malformed message would make the agent break off the program's own connection.
             guard let request = try? SignalRequest(payload: frame.payload) else { return client?.close() ?? () }
             // A program that is not there yet cannot take a signal; one that would end it ends the start.
-            if number != nil { signal(request.signal) } else if StdioClient.ends(request.signal) { report(.cancelled) }
+            if number != nil { signal(request.signal) } else if StdioClient.ends(request.signal) { tell(.cancelled) }
         default: client?.close("unexpected message")
         }
+        // An agent that does not read holds the client back; nothing is kept without limit.
+        if agent?.hasRoom == false { client?.pauseReading(true) }
     }
 }

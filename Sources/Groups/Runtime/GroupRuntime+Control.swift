@@ -21,7 +21,7 @@ extension GroupRuntime {
             case ("POST", "/v1/stop"): return try stop(request)
             case ("POST", "/v1/kill"): return try kill(request)
             case ("POST", "/v1/power-cut"):
-                events.push(.powerCut)
+                if !isCut.exchange(true, ordering: .relaxed) { events.push(.powerCut, .last) }
                 return try done()
             default: return try answerPersistence(request) ?? unknown(request)
             }
@@ -68,28 +68,50 @@ extension GroupRuntime {
         return try json(try GroupAgent.connect(directory).objects(sections))
     }
 
+    /// Whether somebody wants the guest to stand still.
+    var isPaused: Bool { status.withLock { $0.state } == .paused }
+
     private func pause() throws -> HTTPResponse {
-        try require(.running)
-        try machine.withLock { $0 }?.pause()
-        update { $0.state = .paused }
+        try lifeOrder.withLock { _ in
+            try refuseEnding()
+            try require(.running)
+            pauses.add(1, ordering: .acquiringAndReleasing)
+            try machine.withLock { $0 }?.pause()
+            update { $0.state = .paused }
+        }
         return try done()
     }
 
     /// Also for a group that nobody paused: one stands still whose backend has failed.
     private func resume() throws -> HTTPResponse {
-        try require(.paused, .running)
-        try machine.withLock { $0 }?.resume()
-        update { $0.state = .running }
+        try lifeOrder.withLock { _ in
+            try require(.paused, .running)
+            try letGoOn()
+        }
         return try done()
+    }
+
+    /// For whoever has the life's order.
+    func letGoOn() throws {
+        try machine.withLock { $0 }?.resume()
+        update { if $0.state == .paused { $0.state = .running } }
+    }
+
+    /// A program that was asked to end is not held up, and what it does now is not for whoever goes on from a checkpoint.
+    func refuseEnding() throws(GroupError) {
+        guard isEnding.load(ordering: .acquiring) else { return }
+        throw GroupError(
+            .notRunning, "Group \(configuration.name) is being stopped",
+            remedy: "When it has ended, go on with: aurora restore \(configuration.name)")
     }
 
     private func stop(_ request: HTTPRequest) throws -> HTTPResponse {
         guard let seconds = Int(request.parameters["seconds"] ?? "10"), (0...86400).contains(seconds) else {
             throw GroupError(.invalidValue, "seconds must be 0 to 86400")
         }
-        // A machine that stands still cannot end in order.
-        if status.withLock({ $0.state }) == .paused { _ = try resume() }
-        events.push(.stop(graceSeconds: seconds))
+        guard events.push(.stop(graceSeconds: seconds), .order) else {
+            throw GroupError(.host, "Group \(configuration.name) has been told to stop many times and did not look yet")
+        }
         return try done()
     }
 

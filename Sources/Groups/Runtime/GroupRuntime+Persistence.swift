@@ -42,11 +42,12 @@ extension GroupRuntime {
     /// The next rollback may come at any moment and cut this off: then it begins again with what that one left, or ends where that
     /// one is not over yet, which tells by an event.
     func goOn(_ application: ApplicationSession, _ loop: EventLoop) throws {
-        var stops: [Event] = []
-        defer { for event in stops { events.push(event) } }
+        var stops: [(Event, EventQueue<Event>.Lane)] = []
+        defer { for (event, lane) in stops { events.push(event, lane) } }
         var connected: UInt64 = 0
         while let (context, number) = lastRollback.withLock({ $0 }), number > connected, isLast(rollback: number) {
             connected = number
+            let pausesBefore = pauses.load(ordering: .acquiring)
             do {
                 guard let agent = try waitForAgentAgain(deferring: &stops) else { return }
                 try adjustGuest(agent, context)
@@ -58,21 +59,27 @@ extension GroupRuntime {
                     application.resume(socket, session: context.session, receivedBytes: context.outputBytes)
                 }
             } catch {
-                guard !isLast(rollback: number) else { throw error }
+                guard isLast(rollback: number) else { continue }
+                // A guest that was paused in the midst of an answer is asked anew.
+                guard pauses.load(ordering: .acquiring) != pausesBefore else { throw error }
+                connected = 0
             }
         }
     }
 
     /// Nil when the group ends meanwhile, which is then the next event; what can wait is put aside.
-    private func waitForAgentAgain(deferring stops: inout [Event]) throws -> AgentClient? {
+    private func waitForAgentAgain(deferring stops: inout [(Event, EventQueue<Event>.Lane)]) throws -> AgentClient? {
         try waitForAgent { event in
             switch event {
             case .session, .rolledBack: return true
-            case .stop:
-                stops.append(event)
+            case .stop, .saved:
+                stops.append((event, .order))
                 return true
-            case .machineEnded, .powerCut:
-                stops.append(event)
+            case .machineEnded:
+                stops.append((event, .once))
+                return false
+            case .powerCut:
+                stops.append((event, .last))
                 return false
             }
         }
@@ -123,13 +130,24 @@ extension GroupRuntime {
                 remedy: "Give it one with: aurora attach \(configuration.name) --backend store")
         }
         let name = try request.parameters["name"].map { try CheckpointName($0).text }
-        return try persistence.checkpoint(name: name)
+        // After a rollback that is under way; one that begins later may take the checkpoint along.
+        let former = lifeOrder.withLock { _ in rollbacks.load(ordering: .acquiring) }
+        try refuseEnding()
+        do { return try persistence.checkpoint(name: name) } catch {
+            guard rollbacks.load(ordering: .acquiring) != former else { throw error }
+            throw GroupError(
+                .notRunning, "Group \(configuration.name) was rolled back meanwhile: no checkpoint was made of what it was before",
+                remedy: "Ask again for one of what it is now.")
+        }
     }
 
     /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.
     private func rollback(_ request: HTTPRequest) throws {
         let selector = try CheckpointChoice(parsing: request.parameters["to"] ?? "latest")
-        try rollbackOrder.withLock { _ in try rollback(to: selector) }
+        try lifeOrder.withLock { _ in
+            try refuseEnding()
+            try rollback(to: selector)
+        }
     }
 
     private func rollback(to selector: CheckpointChoice) throws {
@@ -138,21 +156,46 @@ extension GroupRuntime {
         try forgetAgent()
         // Whether it was put back or, after an error, goes on as it was: the program must be connected again.
         let former = context
+        defer {
+            rollbacksOver.store(number, ordering: .releasing)
+            events.push(.rolledBack)
+        }
         do {
-            let context = try persistence.rollback(to: selector)
+            let context = try persistence.rollback(to: selector) { forwarder.withLock { $0 }?.resetConnections() }
             update { status in
                 status.session = context.session
                 status.restoreCount = (status.restoreCount ?? 0) + 1
             }
             lastRollback.withLock { $0 = (context, number) }
-            events.push(.rolledBack)
         } catch {
-            if let former {
-                lastRollback.withLock { $0 = (former, number) }
-                events.push(.rolledBack)
-            }
+            if let former { lastRollback.withLock { $0 = (former, number) } }
             throw error
         }
+    }
+
+    // MARK: - The last checkpoint
+
+    /// How long a group that is stopped may take for its last checkpoint.
+    static let lastCheckpointMilliseconds: Int64 = 10_000
+
+    /// Takes a last checkpoint on a thread of its own, and tells when that is over: from it a stopped group goes on, not from what its
+    /// program did in order to end.
+    func saveBeforeEnd() {
+        let events = events
+        let started: ()? = try? DetachedThread.start("last-checkpoint") { [self] in
+            lifeOrder.withLock { _ in
+                isEnding.store(true, ordering: .releasing)
+                do {
+                    // A machine that stands still cannot end in order.
+                    if isPaused { try letGoOn() }
+                    if !configuration.removeWhenEnded { try machine.withLock { $0 }?.persistence?.takeLast() }
+                } catch {
+                    warn("No last checkpoint was made before the group was stopped: \(error)")
+                }
+            }
+            events.push(.saved, .order)
+        }
+        if started == nil { events.push(.saved, .order) }
     }
 
     /// The connection to a guest that is about to change under it says nothing any more.

@@ -19,7 +19,7 @@ extension GroupRuntime {
                 context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) }))
         self.machine.withLock { $0 = machine }
         let events = events
-        machine.whenEnded { events.push(.machineEnded($0)) }
+        machine.whenEnded { events.push(.machineEnded($0), .once) }
         try machine.start()
         // What the disk has to be told is told when the machine runs.
         let (mode, times) = (machine.modeName, machine.restoreTimes)
@@ -81,8 +81,11 @@ extension GroupRuntime {
     /// - Parameter isToGoOn: takes the events that come meanwhile; false: nobody needs the agent any more.
     func waitForAgent(_ isToGoOn: (Event) -> Bool) throws(GroupError) -> AgentClient? {
         let begin = clinux_monotonic_milliseconds()
-        let deadline = begin + Int64(configuration.startTimeoutSeconds) * 1000
+        let limit = Int64(configuration.startTimeoutSeconds) * 1000
+        var deadline = begin + limit
         while true {
+            // A guest that stands still because somebody wants that answers when it goes on.
+            if isPaused { deadline = clinux_monotonic_milliseconds() + limit }
             do throws(GroupError) {
                 let agent = try GroupAgent.connect(directory, timeout: GroupRuntime.greetingTimeout)
                 let elapsed = Int(clinux_monotonic_milliseconds() - begin)
@@ -108,7 +111,7 @@ extension GroupRuntime {
         case .machineEnded(let outcome):
             throw GroupError(.guest, "The guest ended before its program started: \(GroupRuntime.describe(outcome))", remedy: consoleRemedy)
         case .stop, .powerCut, .session(.cancelled): throw GroupError(.guest, "The group was stopped before its program started")
-        case .session, .rolledBack: break
+        case .session, .rolledBack, .saved: break
         }
     }
 

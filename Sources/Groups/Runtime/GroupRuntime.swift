@@ -21,6 +21,8 @@ public final class GroupRuntime: Sendable {
         case machineEnded(MachineOutcome)
         case stop(graceSeconds: Int)
         case powerCut
+        /// The last checkpoint of a group that is to end is made, or cannot be.
+        case saved
         /// The machine was put back: see `lastRollback`.
         case rolledBack
     }
@@ -47,8 +49,16 @@ public final class GroupRuntime: Sendable {
     let rollbacks = Atomic<UInt64>(0)
     /// What the last of them that is over left, and its number; nobody is connected to it until `goOn` is through with it.
     let lastRollback = Mutex<(context: GroupContext, number: UInt64)?>(nil)
-    /// One rollback at a time.
-    let rollbackOrder = Mutex(())
+    /// Those of them that are over, however.
+    let rollbacksOver = Atomic<UInt64>(0)
+    /// Whoever pauses, resumes, rolls back, or takes the last checkpoint: one after the other.
+    let lifeOrder = Mutex(())
+    /// Pauses there were: a guest that was paused meanwhile did not answer for that reason.
+    let pauses = Atomic<UInt64>(0)
+    /// Whether the program was asked to end, from when on nothing is checkpointed or rolled back.
+    let isEnding = Atomic(false)
+    /// Whether the machine was told to end at once.
+    let isCut = Atomic(false)
     /// Keeps a long runtime directory reachable by a short path.
     let runtimeDirectory = Mutex<SharedDescriptor?>(nil)
 
@@ -180,7 +190,9 @@ public final class GroupRuntime: Sendable {
         guard let signals = terminationSignals else { return }
         let events = events
         _ = try loop.register(signals.rawValue) { _ in
-            while clinux_signal_read(signals.rawValue) > 0 { events.push(.stop(graceSeconds: GroupRuntime.terminationGraceSeconds)) }
+            while clinux_signal_read(signals.rawValue) > 0 {
+                events.push(.stop(graceSeconds: GroupRuntime.terminationGraceSeconds), .order)
+            }
         }
     }
 
@@ -248,6 +260,7 @@ public final class GroupRuntime: Sendable {
         let message = "\(error)"
         let tail = machine.withLock { $0 }?.consoleTail
         update { status in
+            if origin != nil, status.state == .starting { status.failedToResume = true }
             status.state = .failed
             status.error = message
             status.consoleTail = tail
@@ -290,7 +303,7 @@ public final class GroupRuntime: Sendable {
         } else if let client, case .failed(let failure) = conclusion {
             var bytes: [UInt8] = []
             Frame.appendMessage(.failed, request: 1, payload: failure.encoded, to: &bytes)
-            try? DescriptorIO.writeAll(bytes, to: client.rawValue, what: "client")
+            try? DescriptorIO.sendAll(bytes, to: client.rawValue, what: "client")
         }
     }
 

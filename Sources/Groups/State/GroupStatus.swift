@@ -57,6 +57,8 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     public var restoreTimes: GroupRestoreTimes?
     /// How often the group was resumed or rolled back.
     public var restoreCount: Int?
+    /// Whether it was to go on from a checkpoint and failed before its program ran: it is wanted yet.
+    public var failedToResume: Bool?
     /// Where its checkpoints go now; nil for a group that is not persisted.
     public var backends: [BackendKind]?
     /// The last lines of the console when the machine failed.

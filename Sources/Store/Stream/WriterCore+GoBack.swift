@@ -19,7 +19,9 @@ extension WriterCore {
     /// Durable after the next flush. Where that cannot be written the stream goes on from where it was.
     func goBack(to checkpoint: CheckpointReader, time: UInt64, statistics: [UInt8]) throws(StoreError) -> CheckpointReference {
         try checkContinues(checkpoint)
-        guard let number = lastNumber.addingOrNil(1) else { throw .invalid(what: "going back", reason: "\(record.name) has no number left") }
+        guard let number = lastNumber.addingOrNil(1) else {
+            throw .invalid(what: "going back", reason: "\(record.name) has no number left")
+        }
         guard statistics.count <= CommitBlock.statisticsBytesMax else {
             throw .invalid(what: "statistics", reason: "\(statistics.count) bytes, at most \(CommitBlock.statisticsBytesMax) fit")
         }

@@ -7,7 +7,8 @@ struct HistoryCommand: ParsableCommand {
         commandName: "history", abstract: "List the checkpoints of a group, oldest first.",
         discussion: """
             STOP is how long the group stood still, PAGES how many pages changed, NEW how many of them the store did not have, \
-            WRITTEN what went to the disk. A line that begins with an older checkpoint is a restore or rollback to it.
+            WRITTEN what went to the disk. A line that begins with an older checkpoint is a restore or rollback to it. \
+            The last line is what latest means: of a group that was stopped, the moment before its program was told to end.
             """)
 
     @Option(name: [.customShort("n"), .long], parsing: .unconditional, help: "Show only the latest so many; 0 shows all.")

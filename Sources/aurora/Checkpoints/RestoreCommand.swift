@@ -11,7 +11,8 @@ struct RestoreCommand: EngineCommand {
             aurora restore --all
             """,
         discussion: """
-            WHICH is latest (the newest durable checkpoint), a number, a name, a time (2026-01-31T12:00:00Z) or an age (-30s, -5m). \
+            WHICH is latest (the newest durable checkpoint; of a group that was stopped, the one taken before its program was told to \
+            end), a number, a name, a time (2026-01-31T12:00:00Z) or an age (-30s, -5m). \
             Restoring an older one leaves the newer ones as they are: the group's history goes on after them. With --as a new \
             group goes on, any number of times; its ports are published on numbers the kernel chooses unless -p says otherwise.
             """)
@@ -22,7 +23,11 @@ struct RestoreCommand: EngineCommand {
     @Option(name: .customLong("as"), parsing: .unconditional, help: "Make a new group of this name.")
     var newName: String?
 
-    @Flag(help: "Resume all groups that ended without their program having ended: after a crash of the host.")
+    @Flag(
+        help: """
+            Resume all groups that ended without their program having ended, after a crash of the host; also those for which that \
+            was tried and failed.
+            """)
     var all = false
 
     @Flag(help: "Join this terminal to the program, as aurora attach does.")
@@ -62,13 +67,17 @@ struct RestoreCommand: EngineCommand {
     }
 
     private func restoreAll() throws {
-        let dead = try CommandContext.store.list().filter { directory in
-            guard let status = try? directory.status(), let configuration = try? directory.configuration() else { return false }
-            return status.state == .dead && (configuration.persistence != nil || status.backends?.contains(.store) ?? false)
+        try CommandContext.forEach(try CommandContext.store.list().map(\.name.text)) { name in
+            let directory = try CommandContext.group(name)
+            guard RestoreCommand.isWaiting(try directory.status(), try directory.configuration()) else { return }
+            try GroupRestorer(try GroupName(name), store).restoreAsBefore()
         }
-        try CommandContext.forEach(dead.map(\.name.text)) { name in
-            try GroupRestorer(try GroupName(name), store).restore(.latest, attach: false)
-        }
+    }
+
+    /// Whether a group would run, had not its process been killed, or could it have gone on when that was tried before.
+    private static func isWaiting(_ status: GroupStatus, _ configuration: GroupConfiguration) -> Bool {
+        guard status.state == .dead || (status.state == .failed && status.failedToResume ?? false) else { return false }
+        return configuration.persistence != nil || status.backends?.contains(.store) ?? false
     }
 }
 
@@ -108,7 +117,8 @@ struct CloneCommand: EngineCommand {
         if let selector {
             wanted = try CheckpointChoice(parsing: selector)
         } else if let directory = try? CommandContext.store.find(name), try directory.isLive() {
-            wanted = .number(try ControlClient(try CommandContext.runningGroup(group)).checkpoint().number)
+            // The latest is this one or a later one: by its number a group with a short history might have dropped it.
+            _ = try ControlClient(try CommandContext.runningGroup(group)).checkpoint()
         }
         let mappings = ports.isEmpty ? nil : try ports.map { try PortMapping(parsing: $0) }
         try GroupRestorer(name, store).restore(wanted, as: newName, ports: mappings, attach: false)

@@ -5,8 +5,8 @@ import Groups
 struct RollbackCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rollback", abstract: "Put a running group back to a checkpoint of its own, in place.",
-        discussion: "What happened since the checkpoint is undone; checkpoints that were taken since are kept. "
-            + "Connections made since are reset.")
+        discussion: "What happened since the checkpoint is undone, lastingly: a crash does not bring it back. Checkpoints that were taken "
+            + "since are kept. All connections to its published ports are reset.")
 
     @Option(
         name: [.customLong("to"), .customLong("at")], parsing: .unconditional,

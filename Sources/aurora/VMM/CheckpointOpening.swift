@@ -55,12 +55,25 @@ final class CheckpointOpening: Sendable {
     private func open() throws -> Opened {
         var watch = RestoreWatch()
         let access = try StoreAccess.openOnce(storePath)
-        let reader = try access.reader(address)
+        let reader = try reader(access)
         let envelope = try access.envelope(reader)
         let state = try MachineState(encoded: Array(envelope.machine))
         watch.foundState()
-        let workingSet = WorkingSetKeeper(of: [reader.streamName, streamName], in: CommandContext.data)
+        let workingSet = WorkingSetKeeper(of: [address.stream, streamName], in: CommandContext.data)
         let memory = try RestoredMemory(of: state, pages: CheckpointPages(reader, map: 0), policy: workingSet.policy)
         return Opened(reader: reader, context: envelope.context, state: state, memory: memory, workingSet: workingSet, watch: watch)
+    }
+
+    /// The checkpoint as the new group's own history has it, where that begins with it: there it cannot be dropped by another.
+    private func reader(_ access: StoreAccess) throws -> CheckpointReader {
+        if address.stream != streamName {
+            do throws(StoreError) { return try access.store.checkpoint(stream: streamName, .number(address.number)) } catch {
+                switch error {
+                case .noStream, .noCheckpoint: break
+                default: throw error
+                }
+            }
+        }
+        return try access.reader(address)
     }
 }

@@ -24,9 +24,9 @@ extension GroupMachineOfStore: GroupPersistence {
 
     func applyPeriod(_ pipeline: EpochPipeline?) {
         guard let pipeline else { return }
-        let (period, hasBegun) = state.withLock { ($0.period, $0.hasBegun) }
+        let (period, isTicking) = state.withLock { ($0.period, $0.isTicking) }
         if let microseconds = period.microseconds { pipeline.setPeriod(.fixed(nanoseconds: Int64(microseconds) * 1000)) }
-        pipeline.setCheckpointsPaused(period.microseconds == nil || !hasBegun)
+        pipeline.setCheckpointsPaused(!isTicking)
     }
 
     /// The store's backend of a machine that went on from a checkpoint: it has all but what is written from now on.
@@ -34,7 +34,7 @@ extension GroupMachineOfStore: GroupPersistence {
         let history = try StoreHistory.resume(self, from: origin)
         pipeline.advance(to: EpochNumber(history.writer.lastNumber))
         do throws(PipelineError) {
-            try pipeline.attach(history.backend, base: EpochNumber(origin.number))
+            try pipeline.attach(history.backend, base: EpochNumber(history.writer.lastNumber))
         } catch { throw GroupError(.host, "\(error)") }
         state.withLock { $0.history = history }
         applyPeriod(pipeline)

@@ -7,7 +7,20 @@ import Synchronization
 
 /// Going back in place: only what differs is replaced.
 extension GroupMachineOfStore {
-    func rollback(to choice: CheckpointChoice) throws -> GroupContext {
+    /// A checkpoint that the machine can stand on: read as far as needed, and kept from retention.
+    private struct Standing {
+        let reader: CheckpointReader
+        let saved: MachineState
+        let context: GroupContext
+        var number: UInt64 { reader.number }
+    }
+
+    /// A machine that was overwritten in part: it cannot run any more.
+    private struct Overwritten: Error {
+        let cause: MachineError
+    }
+
+    func rollback(to choice: CheckpointChoice, atStandstill: () -> Void) throws -> GroupContext {
         try order.withLock { _ in
             guard let (pipeline, history) = state.withLock({ state in state.pipeline.flatMap { one in state.history.map { (one, $0) } } })
             else {
@@ -15,51 +28,131 @@ extension GroupMachineOfStore {
                     .notRunning, "The group has no history in the store to go back to",
                     remedy: "Checkpoint it to the store: aurora attach GROUP --backend store")
             }
-            // Found before anything is changed: what cannot be had leaves the group as it is.
-            let address = try history.access.resolve(environment.streamName, choice)
-            let reader = try history.access.reader(address)
-            let envelope = try history.access.envelope(reader)
-            let saved = try MachineState(encoded: Array(envelope.machine))
-            try machine.check(saved)
             if let failure = pipeline.backends.lazy.compactMap(\.failure).first {
                 throw GroupError(
                     .host, "\(failure)", remedy: "When the cause is removed: aurora detach, then aurora attach, and roll back then.")
             }
-            pipeline.setCheckpointsPaused(true)
-            pipeline.pauseGuest()
-            try closeHistory(pipeline)
-            pipeline.stop()
-            do {
-                try replace(reader, saved, history)
-            } catch {
-                machine.stop()
+            // Found and kept before anything is changed: what cannot be had leaves the group as it is.
+            let target = try hold(choice, history)
+            let last: Standing
+            do { last = try closeHistory(pipeline, history) } catch {
+                history.writer.letGo(target.number)
                 throw error
             }
-            let next = try history.rolledBack(to: reader, self)
-            let former = state.withLock { $0.memory }
-            let fresh = try makePipeline(after: next.writer.lastNumber)
-            do throws(PipelineError) { try fresh.attach(next.backend, base: EpochNumber(reader.number)) } catch {
-                throw GroupError(.host, "\(error)")
-            }
-            state.withLock { state in
-                state.history = next
-                state.memory = nil
-                state.hasBegun = false
-            }
-            if former != nil { try attachMemory(fresh) }
-            fresh.resumeGuest()
-            return envelope.context
+            pipeline.stop()
+            return try stand(on: target, orOn: last, history, atStandstill)
         }
     }
 
-    /// A last checkpoint in the store, so that what differs from the target is known: also for a backend that was attached a moment
-    /// ago and has no whole checkpoint yet, and for pages that were on their way.
-    private func closeHistory(_ pipeline: EpochPipeline) throws {
-        do { _ = try take(pipeline, nil) } catch {
-            pipeline.resumeGuest()
+    // MARK: - Before anything is changed
+
+    /// How often a checkpoint that is no fixed one is looked for anew, when it was dropped before it could be kept.
+    private static let choicesMax = 20
+
+    private func hold(_ choice: CheckpointChoice, _ history: StoreHistory) throws -> Standing {
+        for attempt in 1... {
+            let address = try history.access.resolve(environment.streamName, choice)
+            do throws(StoreError) { try history.writer.hold(address.number) } catch {
+                guard case .noCheckpoint = error, !choice.isFixed, attempt < GroupMachineOfStore.choicesMax else { throw error }
+                continue
+            }
+            do { return try read(address, history) } catch {
+                history.writer.letGo(address.number)
+                throw error
+            }
+        }
+        throw GroupError(.host, "No checkpoint could be kept")
+    }
+
+    private func read(_ address: CheckpointAddress, _ history: StoreHistory) throws -> Standing {
+        let reader = try history.access.reader(address)
+        let envelope = try history.access.envelope(reader)
+        let saved = try MachineState(encoded: Array(envelope.machine))
+        try machine.check(saved)
+        return Standing(reader: reader, saved: saved, context: envelope.context)
+    }
+
+    /// A last checkpoint in the store, so that what differs from the target is known; where all else fails the group goes on from it.
+    ///
+    /// Also for a backend that was attached a moment ago and has no whole checkpoint yet, and for pages that were on their way.
+    private func closeHistory(_ pipeline: EpochPipeline, _ history: StoreHistory) throws -> Standing {
+        pipeline.setCheckpointsPaused(true)
+        pipeline.pauseGuest()
+        do { return try hold(.number(try take(pipeline, nil).number), history) } catch {
+            if !state.withLock({ $0.isPaused }) { pipeline.resumeGuest() }
             applyPeriod(pipeline)
             throw error
         }
+    }
+
+    // MARK: - The change
+
+    /// Puts the machine on a checkpoint, or back on the last one where that fails; the guest goes on.
+    private func stand(
+        on target: Standing, orOn last: Standing, _ history: StoreHistory, _ atStandstill: () -> Void
+    ) throws -> GroupContext {
+        var pages: Set<Int> = []
+        do {
+            let pipeline = try put(on: target, after: last, history, &pages)
+            release([last.number], keeping: target.number, history)
+            goOn(pipeline, atStandstill)
+            return target.context
+        } catch let error as Overwritten {
+            throw loss("It could not be put back to checkpoint \(target.number): \(error.cause)")
+        } catch {
+            do {
+                let pipeline = try put(on: last, after: last, history, &pages)
+                release([target.number], keeping: last.number, history)
+                goOn(pipeline, atStandstill)
+            } catch let second {
+                throw loss("It could be put neither to checkpoint \(target.number) (\(error)) nor back to \(last.number) (\(second))")
+            }
+            throw GroupError(.host, "The group goes on where it was: it could not be put back to checkpoint \(target.number): \(error)")
+        }
+    }
+
+    /// Ends the group at once, as it can go on neither here nor there; whoever asked and whoever looks at it later hear the reason.
+    private func loss(_ reason: String) -> GroupError {
+        end(because: reason)
+        return GroupError(
+            .host, "The group was ended. \(reason)",
+            remedy: "Go on from its last checkpoint with: aurora restore \(environment.configuration.name)")
+    }
+
+    /// Puts memory, disks and machine on a checkpoint, makes that lasting, and begins a pipeline; the guest stands still yet.
+    ///
+    /// - Parameter pages: pages of memory that may be another checkpoint's, from an attempt before this one.
+    private func put(
+        on point: Standing, after last: Standing, _ history: StoreHistory, _ pages: inout Set<Int>
+    ) throws -> EpochPipeline {
+        try replace(point, after: last, &pages)
+        if try history.writer.current(in: history.access.store)?.number != point.number { try history.goBack(to: point.reader) }
+        let next = history.again(self)
+        let fresh = try makePipeline(after: next.writer.lastNumber)
+        do throws(PipelineError) { try fresh.attach(next.backend, base: EpochNumber(next.writer.lastNumber)) } catch {
+            fresh.stop()
+            throw GroupError(.host, "\(error)")
+        }
+        let hadMemory = state.withLock { state in
+            defer { (state.history, state.memory, state.hasBegun) = (next, nil, false) }
+            return state.memory != nil
+        }
+        if hadMemory { try attachMemory(fresh) }
+        return fresh
+    }
+
+    private func goOn(_ pipeline: EpochPipeline, _ atStandstill: () -> Void) {
+        atStandstill()
+        if !state.withLock({ $0.isPaused }) { pipeline.resumeGuest() }
+    }
+
+    /// From now on the disks read what was not written since from another checkpoint than before.
+    private func release(_ numbers: [UInt64], keeping number: UInt64, _ history: StoreHistory) {
+        let former = state.withLock { state in
+            defer { state.standsOn = number }
+            return state.standsOn
+        }
+        for number in numbers + (former.map { [$0] } ?? []) { history.writer.letGo(number) }
     }
 
     private func attachMemory(_ pipeline: EpochPipeline) throws {
@@ -69,21 +162,29 @@ extension GroupMachineOfStore {
     }
 
     /// Puts memory, machine and disks back.
-    private func replace(_ reader: CheckpointReader, _ saved: MachineState, _ history: StoreHistory) throws {
-        var pages = try changedPages(since: reader, history)
+    private func replace(_ point: Standing, after last: Standing, _ pages: inout Set<Int>) throws {
+        pages.formUnion(try point.reader.differences(from: last.reader).filter { $0.map == 0 }.compactMap { Int(exactly: $0.page) })
         if !machine.tracksWrites { try machine.setTracksWrites(true) }
         try machine.harvestDirtyPages()
-        machine.memory.drainDirtyPages { pages.insert($0) }
-        try machine.load(saved, replacing: pages.sorted(), from: CheckpointPages(reader, map: 0))
+        var dirty: Set<Int> = []
+        machine.memory.drainDirtyPages { dirty.insert($0) }
+        pages.formUnion(dirty)
+        do throws(MachineError) {
+            try machine.load(point.saved, replacing: pages.sorted(), from: CheckpointPages(point.reader, map: 0))
+        } catch { throw Overwritten(cause: error) }
         for disk in disks.volumes {
             let blocks = Int(disk.volume.byteCount) / CheckpointedVolume.blockBytes
-            try disk.volume.reset(to: CheckpointPages(reader, map: disk.map), baseBlocks: blocks)
+            try disk.volume.reset(to: CheckpointPages(point.reader, map: disk.map), baseBlocks: blocks)
         }
     }
+}
 
-    /// Pages of memory that differ between a checkpoint and the last one of the line the group is on.
-    private func changedPages(since reader: CheckpointReader, _ history: StoreHistory) throws -> Set<Int> {
-        let last = try history.writer.current(in: history.access.store) ?? reader
-        return Set(try reader.differences(from: last).filter { $0.map == 0 }.compactMap { Int(exactly: $0.page) })
+extension CheckpointChoice {
+    /// Whether it means the same checkpoint at any time.
+    var isFixed: Bool {
+        switch self {
+        case .number, .name: true
+        case .latest, .time: false
+        }
     }
 }

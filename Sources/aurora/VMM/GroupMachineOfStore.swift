@@ -41,8 +41,19 @@ final class GroupMachineOfStore: GroupMachine {
         var hasBegun = false
         /// Whether the backends of the configuration were attached.
         var hasAttached = false
+        /// Whether somebody wants the guest to stand still, whichever pipeline it has.
+        var isPaused = false
+        /// Whether the last checkpoint is made, after which the clock makes none.
+        var isClosed = false
+        /// The checkpoint a rollback has put it on, which its disks read from.
+        var standsOn: UInt64?
+        /// Why the machine was ended from here.
+        var lossReason: String?
         /// What it took to go on from `origin`.
         var watch: RestoreWatch?
+
+        /// Whether the clock makes checkpoints.
+        var isTicking: Bool { period.microseconds != nil && hasBegun && !isPaused && !isClosed }
 
         init() { period = .standard }
     }
@@ -79,19 +90,23 @@ final class GroupMachineOfStore: GroupMachine {
     }
 
     func pause() {
-        if let pipeline = state.withLock({ $0.pipeline }) {
-            pipeline.setCheckpointsPaused(true)
-            pipeline.pauseGuest()
-        } else {
-            machine.pause()
+        let pipeline = state.withLock { state in
+            state.isPaused = true
+            return state.pipeline
         }
+        guard let pipeline else { return machine.pause() }
+        pipeline.setCheckpointsPaused(true)
+        pipeline.pauseGuest()
     }
 
     func resume() {
-        guard let pipeline = state.withLock({ $0.pipeline }) else { return machine.resume() }
+        let (pipeline, isTicking) = state.withLock { state in
+            state.isPaused = false
+            return (state.pipeline, state.isTicking)
+        }
+        guard let pipeline else { return machine.resume() }
         pipeline.resumeGuest()
-        let isManual = state.withLock { $0.period.microseconds == nil || !$0.hasBegun }
-        pipeline.setCheckpointsPaused(isManual)
+        pipeline.setCheckpointsPaused(!isTicking)
     }
 
     func stop() {
@@ -104,27 +119,5 @@ final class GroupMachineOfStore: GroupMachine {
         history?.giveUpWaiting()
         pipeline?.stop()
         history?.finish()
-    }
-
-    func whenEnded(_ report: @escaping @Sendable (MachineOutcome) -> Void) {
-        let machine = machine
-        Task.detached { report(GroupMachineOfStore.outcome(await machine.waitUntilEnded())) }
-    }
-
-    private static func outcome(_ end: MachineEnd) -> MachineOutcome {
-        switch end {
-        case .powerOff: .powerOff
-        case .reboot: .reboot
-        case .panic(let tail): .panic(reason(in: tail))
-        case .tripleFault: .failed("triple fault")
-        case .failed(let reason): .failed(reason)
-        case .stopped: .stopped
-        }
-    }
-
-    /// The line of a panic that says why.
-    private static func reason(in lines: [String]) -> String {
-        let line = lines.last { $0.contains("Kernel panic") } ?? lines.last ?? "no reason given"
-        return line.firstRange(of: "Kernel panic").map { String(line[$0.lowerBound...]) } ?? line
     }
 }

@@ -67,17 +67,21 @@ final class StoreHistory: Sendable {
         }
         let writer = try access.store.writer(for: environment.streamName, options: options(environment))
         writer.keep(origin.number)
-        if writer.lastNumber != origin.number { try writer.rebase(on: origin) }
-        return StoreHistory(access, writer, machine)
+        let history = StoreHistory(access, writer, machine)
+        if writer.lastNumber != origin.number { try history.goBack(to: origin) }
+        return history
     }
 
-    /// Goes on with the same writer after the machine was put back to one of its checkpoints.
-    func rolledBack(to reader: CheckpointReader, _ machine: GroupMachineOfStore) throws -> StoreHistory {
-        try writer.rebase(on: reader)
-        // Disks go on reading what was not written since.
-        writer.keep(reader.number)
-        return StoreHistory(access, writer, machine)
+    /// Makes an earlier checkpoint the newest, lastingly: after a crash it is gone on from.
+    func goBack(to reader: CheckpointReader) throws(StoreError) {
+        var figures = CheckpointFigures(reader.statistics)
+        figures?.previous = reader.number
+        try writer.goBack(
+            to: reader, time: UInt64(clamping: Timestamp.wallClockNanoseconds()), statistics: figures?.encoded ?? reader.statistics)
     }
+
+    /// Goes on with the same writer after the machine was put on another of its checkpoints.
+    func again(_ machine: GroupMachineOfStore) -> StoreHistory { StoreHistory(access, writer, machine) }
 
     /// Ends the writing; the next opening has nothing to recover.
     func finish() {
