@@ -140,13 +140,15 @@ public struct FunctionInvoke: MessageBody, Equatable, Sendable {
     public var clientContext: Text
     /// `Lambda-Runtime-Cognito-Identity`, JSON; empty: none.
     public var cognitoIdentity: Text
+    /// `Lambda-Runtime-Aws-Tenant-Id`; empty: none.
+    public var tenantIdentifier: Text
     /// The length of the event in bytes.
     public var payloadBytes: UInt32
 
     /// Describes a request.
     public init(
         requestIdentifier: Text, deadlineMilliseconds: Int64, functionARN: Text, traceIdentifier: Text = Text(),
-        clientContext: Text = Text(), cognitoIdentity: Text = Text(), payloadBytes: UInt32
+        clientContext: Text = Text(), cognitoIdentity: Text = Text(), tenantIdentifier: Text = Text(), payloadBytes: UInt32
     ) {
         self.requestIdentifier = requestIdentifier
         self.deadlineMilliseconds = deadlineMilliseconds
@@ -154,6 +156,7 @@ public struct FunctionInvoke: MessageBody, Equatable, Sendable {
         self.traceIdentifier = traceIdentifier
         self.clientContext = clientContext
         self.cognitoIdentity = cognitoIdentity
+        self.tenantIdentifier = tenantIdentifier
         self.payloadBytes = payloadBytes
     }
 
@@ -166,6 +169,8 @@ public struct FunctionInvoke: MessageBody, Equatable, Sendable {
         writer.write(clientContext)
         writer.write(cognitoIdentity)
         writer.write(payloadBytes)
+        // Agents in snapshots that were made before there were tenants read no such field.
+        if !tenantIdentifier.isEmpty { writer.write(tenantIdentifier) }
     }
 
     /// Reads the fields in wire order.
@@ -183,6 +188,7 @@ public struct FunctionInvoke: MessageBody, Equatable, Sendable {
         cognitoIdentity = try FunctionInvoke.readHeader(&reader)
         payloadBytes = try reader.read()
         guard payloadBytes <= FunctionLimits.payloadBytesMax else { throw ProtocolFault(.tooLong, at: reader.offset - 4) }
+        tenantIdentifier = reader.remaining == 0 ? Text() : try FunctionInvoke.readHeader(&reader)
     }
 
     /// Reads a text that becomes the value of an HTTP header: a line break in it would make another header.

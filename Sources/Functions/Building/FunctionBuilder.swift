@@ -10,6 +10,8 @@ public struct FunctionPlan: Hashable, Sendable, Codable {
     public var codePath: String
     /// The deployment's environment.
     public var environment: [String: String]
+    /// Variables that a deployment's environment does not change; nil: those that every runtime has.
+    public var reserved: [String: String]?
     /// Whether the snapshot is taken at `restore/next`, after the runtime's hooks, instead of at the first `invocation/next`.
     public var isSnapStart: Bool
     /// The longest the initialization may take, seconds (Lambda: 10, and up to 130 with snapshots).

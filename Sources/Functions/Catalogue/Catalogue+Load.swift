@@ -40,7 +40,7 @@ extension Catalogue {
                 return decoded.mapError { .damaged("\(file): \($0)") }
             }
             for other in try DurableFile.names(in: directory)
-            where other.hasPrefix("code-") && other != record.codeFile || other.hasSuffix(".new") {
+            where other.hasPrefix("code-") && other != record.codeFile && other != record.before?.codeFile || other.hasSuffix(".new") {
                 _ = clinux_unlink("\(directory)/\(other)")
             }
             guard clinux_access("\(directory)/\(record.codeFile)", R_OK) == 0 else {
@@ -64,7 +64,8 @@ extension Catalogue {
         guard record.version == FunctionRecord.currentVersion else {
             return .failure(.damaged("has version \(record.version), this program knows \(FunctionRecord.currentVersion)"))
         }
-        guard record.name == name, record.codeFile.hasPrefix("code-"), !record.codeFile.contains("/"), record.codeBytes >= 0,
+        let files = [record.codeFile] + (record.before.map { [$0.codeFile] } ?? [])
+        guard record.name == name, files.allSatisfy({ $0.hasPrefix("code-") && !$0.contains("/") }), record.codeBytes >= 0,
             record.deployed.map({ $0.name == name && $0.memoryBytes > 0 && $0.timeoutSeconds > 0 }) ?? true
         else { return .failure(.damaged("is of another function, or names a file elsewhere")) }
         do throws(CatalogueError) { try SettingsCheck.check(record.settings) } catch { return .failure(error) }

@@ -135,6 +135,11 @@ public final class Catalogue: Sendable {
         if let revision, revision != record.revision { throw .revision(name) }
         if record.updateStatus == .inProgress { throw .busy(name) }
         let before = record
+        if record.deployed != nil {
+            record.before = FunctionBefore(
+                settings: record.settings, codeDigest: record.codeDigest, codeFile: record.codeFile, codeBytes: record.codeBytes)
+        }
+        record.hasFailedInit = nil
         change(&record.settings)
         try SettingsCheck.check(record.settings)
         record.revision = Identifier.uuid()
@@ -148,7 +153,8 @@ public final class Catalogue: Sendable {
             try onHost { () throws(SystemError) in try DurableFile.replace(file, with: code) }
         }
         try exchange(record, for: before)
-        if record.codeFile != before.codeFile { _ = clinux_unlink(codePath(before)) }
+        // What serves keeps its code until the change was built.
+        if record.before == nil, record.codeFile != before.codeFile { _ = clinux_unlink(codePath(before)) }
         return record
     }
 
@@ -168,6 +174,10 @@ public final class Catalogue: Sendable {
             if case .busy = error { return self[name] }
             if case .notFound = error { return nil }
             throw error
+        }
+        for file in [before.codeFile, before.before?.codeFile] {
+            guard let file, file != record.codeFile, file != record.before?.codeFile else { continue }
+            _ = clinux_unlink("\(directory(name))/\(file)")
         }
         return record
     }

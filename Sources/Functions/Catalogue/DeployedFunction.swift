@@ -10,6 +10,8 @@ public struct DeployedFunction: Hashable, Sendable, Codable {
     public var timeoutSeconds: Int
     /// Changes whenever code or configuration change; names the function's snapshot.
     public var revision: String
+    /// Room for what it writes to its disk, MiB; nil: of a build before there was a limit.
+    public var scratchMiB: Int?
 
     /// A function.
     public init(name: String, image: String, memoryBytes: Int, timeoutSeconds: Int, revision: String) {
@@ -29,5 +31,11 @@ extension DeployedFunction {
     public static func streamPrefix(_ name: String) -> String { "function/\(name)." }
 
     /// The stream of the runtime snapshot that the function's snapshot shares its pages with.
-    public var runtimeStreamName: String { "runtime/\(image)-\(memoryBytes >> 20)" }
+    public var runtimeStreamName: String { "runtime/\(image)-\(machineBytes >> 20)" }
+
+    /// Memory of its machine, bytes: machines have whole pages of 2 MiB, functions any MiB.
+    public var machineBytes: Int {
+        let page = 2 << 20
+        return memoryBytes > .max - page ? memoryBytes : (memoryBytes + page - 1) / page * page
+    }
 }

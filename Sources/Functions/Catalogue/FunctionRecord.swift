@@ -40,6 +40,17 @@ public struct FunctionSettings: Sendable, Hashable, Codable {
     public var isSnapStart: Bool
     /// Requests at once, at most; nil: as many as the gateway takes.
     public var concurrencyMax: Int?
+    /// Labels of the client's.
+    public var tags: [String: String]?
+    /// How it logs; nil: as usual.
+    public var logging: LoggingSettings?
+    /// Room for what it writes to its disk, MiB; nil: `scratchMiBDefault`.
+    public var scratchMiB: Int?
+    /// Whether each tenant has instances of its own.
+    public var isolatesTenants: Bool?
+
+    /// Lambda's size of `/tmp` unless something else is said.
+    public static let scratchMiBDefault = 512
 
     /// Settings; the defaults are Lambda's.
     public init(
@@ -57,6 +68,18 @@ public struct FunctionSettings: Sendable, Hashable, Codable {
         self.isSnapStart = isSnapStart
         self.concurrencyMax = concurrencyMax
     }
+}
+
+/// What serves while a change is built, and what a function goes back to when that fails.
+public struct FunctionBefore: Sendable, Hashable, Codable {
+    /// What was set.
+    public var settings: FunctionSettings
+    /// The code's digest.
+    public var codeDigest: String
+    /// The code's file.
+    public var codeFile: String
+    /// Bytes of the code's archive.
+    public var codeBytes: Int
 }
 
 /// Everything the catalogue keeps of a function.
@@ -90,6 +113,11 @@ public struct FunctionRecord: Sendable, Hashable, Codable {
     public var deployed: DeployedFunction?
     /// Bytes the store grew by at the last build; nil: not known.
     public var storeBytes: Int?
+
+    /// What it was before the change that is being built; nil: nothing is, or there was none.
+    public var before: FunctionBefore?
+    /// Whether the last change failed in the function's own initialization, which the next request may try again.
+    public var hasFailedInit: Bool?
 
     /// The function's resource name.
     public var resourceName: String { FunctionName.resourceName(name) }

@@ -5,16 +5,21 @@ enum SettingsCheck {
     static let environmentBytesMax = 4096
     static let textBytesMax = 256
     static let codeBytesMax = 50 << 20
+    /// Lambda's range ends at 10,240; an instance's disk has 4 GiB.
+    static let scratchMiBRange = 512...3072
+    static let tagsMax = 50
+    /// What there is: Debian's Python, and programs that bring what they need.
+    static let runtimes = ["python3", "python3.11", "provided", "provided.al2", "provided.al2023"]
 
     /// Refuses settings that no function may have.
     static func check(_ settings: FunctionSettings) throws(CatalogueError) {
         try range("memorySize", settings.memoryMiB, memoryMiBRange)
         try range("timeout", settings.timeoutSeconds, timeoutRange)
         if let concurrency = settings.concurrencyMax { try range("reservedConcurrentExecutions", concurrency, 0...100_000) }
-        guard settings.runtime.hasPrefix("python3") || settings.runtime.hasPrefix("provided") else {
-            throw invalid(
-                "runtime", settings.runtime, "Member must satisfy enum value set: [python3, python3.x, provided, provided.al2023]")
-        }
+        try checkRuntime(settings)
+        if let size = settings.scratchMiB { try range("ephemeralStorage.size", size, scratchMiBRange) }
+        if let tags = settings.tags { try check(tags: tags) }
+        try settings.logging?.check()
         for (name, text) in [
             ("runtime", settings.runtime), ("handler", settings.handler), ("role", settings.role),
             ("description", settings.summary), ("image", settings.image),
@@ -27,6 +32,26 @@ enum SettingsCheck {
             throw .invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
         }
         try checkEnvironment(settings.environment)
+    }
+
+    /// Another version of Python is in no image but one that a client names: it is not silently another one.
+    private static func checkRuntime(_ settings: FunctionSettings) throws(CatalogueError) {
+        let isOwn = settings.runtime.hasPrefix("python3.") && !settings.image.isEmpty
+        guard runtimes.contains(settings.runtime) || isOwn else {
+            let reason = "Member must satisfy enum value set: [\(runtimes.joined(separator: ", "))]"
+            let isPython = settings.runtime.hasPrefix("python3.")
+            throw invalid(
+                "runtime", settings.runtime,
+                isPython ? "\(reason): Python here is 3.11; name an image with another version (AuroraImage)" : reason)
+        }
+    }
+
+    /// Refuses labels that are too many or too long.
+    static func check(tags: [String: String]) throws(CatalogueError) {
+        guard tags.count <= tagsMax else { throw .invalid("A function may have \(tagsMax) tags") }
+        for (name, value) in tags where !(1...128).contains(name.count) || value.count > 256 {
+            throw .invalid("The tag \(name.prefix(40)) is too long: names may have 1 to 128 characters, values 256")
+        }
     }
 
     private static func checkEnvironment(_ environment: [String: String]) throws(CatalogueError) {

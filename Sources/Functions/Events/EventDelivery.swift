@@ -13,10 +13,11 @@ struct EventDelivery: Sendable {
         guard let record = catalogue[event.function] else { return .hopeless("The function was removed") }
         guard let function = record.deployed else { return .unavailable("The function is \(record.state.rawValue)") }
         do throws(InvokerError) {
-            let served = try await invoker.invoke(function, concurrencyMax: record.settings.concurrencyMax) {
-                Gateway.invocation(event.identifier, function, event.payload, event.clientContext, nil)
+            let served = try await invoker.invoke(function, tenant: event.tenant, concurrencyMax: record.settings.concurrencyMax) {
+                Gateway.invocation(event.identifier, function, event.payload, event.clientContext, nil, event.tenant)
             }
-            let answer = InvokeAnswer(identifier: event.identifier, function: function, served: served)
+            let logging = record.settings.logging ?? LoggingSettings()
+            let answer = InvokeAnswer(identifier: event.identifier, function: function, served: served, logging: logging)
             metrics.note(event.function, answer.outcome, served)
             // Nobody else was told what it printed: it is in the file before the event is over, also when the gateway is killed then.
             await logs.write(answer.log, event.function)

@@ -15,6 +15,8 @@ struct StoredEvent: Hashable, Sendable {
     var failure: String?
     /// When it was given up, milliseconds since 1970; nil: it still is to be delivered.
     var deadAt: Int64?
+    /// Whose request it is; nil: the function has no tenants.
+    var tenant: String?
 }
 
 /// One entry of the event log.
@@ -46,6 +48,7 @@ enum EventCodec {
             for number in [event.receivedAt, Int64(event.attempts), event.nextAt] { append(number, to: &body) }
             append(event.failure, to: &body)
             append(event.deadAt ?? -1, to: &body)
+            if event.tenant != nil { append(event.tenant, to: &body) }
         case .done(let identifier):
             body.append(2)
             append(Array(identifier.utf8), to: &body)
@@ -75,12 +78,14 @@ enum EventCodec {
         guard kind == 1, let function = reader.text(), let payload = reader.bytes(max: bodyBytesMax),
             let context = reader.optionalText(), let received = reader.number(Int64.self),
             let attempts = reader.number(Int64.self), let next = reader.number(Int64.self), let failure = reader.optionalText(),
-            let dead = reader.number(Int64.self), reader.rest.isEmpty, received >= 0, (0...1_000_000).contains(attempts), next >= 0
+            let dead = reader.number(Int64.self), let tenant = reader.lastText(),
+            reader.rest.isEmpty, received >= 0, (0...1_000_000).contains(attempts), next >= 0
         else { return nil }
         return .event(
             StoredEvent(
                 identifier: identifier, function: function, payload: Array(payload), clientContext: context.value, receivedAt: received,
-                attempts: Int(attempts), nextAt: next, failure: failure.value, deadAt: dead < 0 ? nil : dead))
+                attempts: Int(attempts), nextAt: next, failure: failure.value, deadAt: dead < 0 ? nil : dead,
+                tenant: tenant.value))
     }
 
     private static func append(_ number: some FixedWidthInteger, to bytes: inout [UInt8]) {
@@ -119,6 +124,12 @@ enum EventCodec {
 
         mutating func text() -> String? {
             bytes(max: textBytesMax).flatMap { String(validating: $0, as: UTF8.self) }
+        }
+
+        /// A text that earlier versions did not write.
+        mutating func lastText() -> (value: String?, Void)? {
+            if rest.isEmpty { return (nil, ()) }
+            return optionalText()
         }
 
         mutating func optionalText() -> (value: String?, Void)? {

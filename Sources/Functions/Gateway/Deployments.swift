@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Logging
 internal import Synchronization
 
@@ -7,6 +8,9 @@ final class Deployments: Sendable {
     private let builder: any FunctionBuilder
     private let source: any InstanceSource
     private let slots: AsyncSlots
+    /// Removals are quick, and wait for no build.
+    private let removals = AsyncSlots(1)
+    private let retries = Mutex<[String: Task<[UInt8], Never>]>([:])
     private let files: FileWork
     private let logger: Logger
     /// Told of a function that serves from now on, or was built in vain.
@@ -37,11 +41,26 @@ final class Deployments: Sendable {
     /// Builds a function in the background.
     func begin(_ record: FunctionRecord) { Task { await build(record) } }
 
-    /// Removes a function's snapshot in the background.
+    /// Builds a function once more whose initialization failed, for a request that asks for it; requests at the same time share one build.
+    ///
+    /// - Returns: what became of it, and what it printed.
+    func retry(_ record: FunctionRecord) async -> (FunctionRecord?, log: [UInt8]) {
+        let task = retries.withLock { retries in
+            if let task = retries[record.name] { return task }
+            let task = Task { await build(record) }
+            retries[record.name] = task
+            return task
+        }
+        let log = await task.value
+        retries.withLock { retries in if retries[record.name] == task { retries[record.name] = nil } }
+        return (catalogue[record.name], log)
+    }
+
+    /// Removes a function's snapshot in the background, while others are built.
     func remove(_ name: String) {
         Task {
-            await slots.take()
-            defer { slots.give() }
+            await removals.take()
+            defer { removals.give() }
             // The name may be in use again.
             guard catalogue[name] == nil else { return }
             do throws(FunctionBuildError) {
@@ -53,11 +72,12 @@ final class Deployments: Sendable {
         }
     }
 
-    private func build(_ record: FunctionRecord) async {
+    @discardableResult
+    private func build(_ record: FunctionRecord) async -> [UInt8] {
         await slots.take()
         defer { slots.give() }
         // Another change, or the removal, came while it waited.
-        guard catalogue[record.name]?.revision == record.revision else { return }
+        guard catalogue[record.name]?.revision == record.revision else { return [] }
         let result: Result<BuiltFunction, FunctionBuildError>
         do throws(FunctionBuildError) {
             result = .success(try await builder.build(Deployments.plan(record, codePath: catalogue.codePath(record))) { _ in })
@@ -80,7 +100,10 @@ final class Deployments: Sendable {
             logger.error("build not noted", metadata: ["function": "\(record.name)", "reason": "\(error)"])
         }
         preparing.withLock { _ = $0.removeValue(forKey: record.revision) }
+        // What archives of 50 MiB took of the heap is not given back by itself.
+        _ = clinux_heap_trim()
         tidy()
+        return log
     }
 
     /// Has what was made for functions that changed or went removed, in the background; one at a time.
@@ -118,13 +141,23 @@ final class Deployments: Sendable {
 
     /// What a builder is told of a function.
     static func plan(_ record: FunctionRecord, codePath: String) -> FunctionPlan {
-        let function = DeployedFunction(
-            name: record.name, image: record.settings.image, memoryBytes: record.settings.memoryMiB << 20,
-            timeoutSeconds: record.settings.timeoutSeconds, revision: record.revision)
-        return FunctionPlan(
-            function: function, runtime: record.settings.runtime.hasPrefix("python3") ? "python3" : "provided",
-            handler: record.settings.handler, codePath: codePath, environment: record.settings.environment,
-            isSnapStart: record.settings.isSnapStart)
+        let settings = record.settings
+        var function = DeployedFunction(
+            name: record.name, image: settings.image, memoryBytes: settings.memoryMiB << 20, timeoutSeconds: settings.timeoutSeconds,
+            revision: record.revision)
+        function.scratchMiB = settings.scratchMiB ?? FunctionSettings.scratchMiBDefault
+        let isPython = settings.runtime.hasPrefix("python3")
+        var plan = FunctionPlan(
+            function: function, runtime: isPython ? "python3" : "provided", handler: settings.handler, codePath: codePath,
+            environment: settings.environment, isSnapStart: settings.isSnapStart)
+        let logging = settings.logging ?? LoggingSettings()
+        plan.reserved = logging.environment
+        plan.reserved?["AWS_LAMBDA_LOG_GROUP_NAME"] = logging.group ?? "/aws/lambda/\(record.name)"
+        // Runtimes of programs that bring everything have none in Lambda either.
+        if isPython {
+            plan.reserved?["AWS_EXECUTION_ENV"] = "AWS_Lambda_\(settings.runtime == "python3" ? "python3.11" : settings.runtime)"
+        }
+        return plan
     }
 
     /// Writes what became of a build into the function's record.
@@ -136,10 +169,19 @@ final class Deployments: Sendable {
             record.state = .active
             record.updateStatus = .successful
             record.reason = nil
+            (record.before, record.hasFailedInit) = (nil, nil)
         case .failure(let error):
             record.updateStatus = .failed
             if record.deployed == nil { record.state = .failed }
             record.reason = String(error.description.prefix(2000))
+            if case .initialization = error { record.hasFailedInit = record.deployed == nil }
+            guard let before = record.before else { return }
+            // What is shown is what serves; what needs no build is as it is now.
+            let now = record.settings
+            record.settings = before.settings
+            (record.settings.concurrencyMax, record.settings.tags) = (now.concurrencyMax, now.tags)
+            (record.codeDigest, record.codeFile, record.codeBytes) = (before.codeDigest, before.codeFile, before.codeBytes)
+            record.before = nil
         }
     }
 }

@@ -33,6 +33,9 @@ struct ConfigurationJSON: Encodable {
     let packageType = "Zip"
     let architectures = ["x86_64"]
     let snapStart: SnapStart
+    let logging: LoggingJSON
+    let storage: StorageJSON
+    let tenancy: TenancyJSON?
 
     enum CodingKeys: String, CodingKey {
         case name = "FunctionName", resourceName = "FunctionArn", runtime = "Runtime", role = "Role", handler = "Handler"
@@ -40,7 +43,8 @@ struct ConfigurationJSON: Encodable {
         case codeDigest = "CodeSha256", version = "Version", environment = "Environment", revision = "RevisionId", state = "State"
         case stateReason = "StateReason", stateReasonCode = "StateReasonCode", updateStatus = "LastUpdateStatus"
         case updateReason = "LastUpdateStatusReason", updateReasonCode = "LastUpdateStatusReasonCode", packageType = "PackageType"
-        case architectures = "Architectures", snapStart = "SnapStart"
+        case architectures = "Architectures", snapStart = "SnapStart", logging = "LoggingConfig", storage = "EphemeralStorage"
+        case tenancy = "TenancyConfig"
     }
 
     init(_ record: FunctionRecord) {
@@ -70,10 +74,56 @@ struct ConfigurationJSON: Encodable {
         snapStart = SnapStart(
             applyOn: record.settings.isSnapStart ? "PublishedVersions" : "None",
             optimizationStatus: record.state == .active ? "On" : "Off")
+        logging = LoggingJSON(record)
+        storage = StorageJSON(size: record.settings.scratchMiB ?? FunctionSettings.scratchMiBDefault)
+        tenancy = record.settings.isolatesTenants == true ? TenancyJSON(mode: TenancyJSON.each) : nil
     }
 }
 
-/// What `CreateFunction` sends; what is not named here is ignored.
+/// `LoggingConfig`.
+struct LoggingJSON: Codable {
+    var format: String?
+    var application: String?
+    var system: String?
+    var group: String?
+    enum CodingKeys: String, CodingKey {
+        case format = "LogFormat", application = "ApplicationLogLevel", system = "SystemLogLevel", group = "LogGroup"
+    }
+
+    init(_ record: FunctionRecord) {
+        let logging = record.settings.logging ?? LoggingSettings()
+        format = logging.isJSON ? "JSON" : "Text"
+        application = logging.isJSON ? logging.applicationLevel ?? "INFO" : nil
+        system = logging.isJSON ? logging.systemLevel ?? "INFO" : nil
+        group = logging.group ?? "/aws/lambda/\(record.name)"
+    }
+
+    /// The settings that are meant, on top of those there are.
+    func settings(over before: LoggingSettings?) -> LoggingSettings {
+        var settings = before ?? LoggingSettings()
+        if let format { settings.isJSON = format == "JSON" }
+        if let application { settings.applicationLevel = application }
+        if let system { settings.systemLevel = system }
+        if !settings.isJSON, application == nil, system == nil { (settings.applicationLevel, settings.systemLevel) = (nil, nil) }
+        if let group { settings.group = group }
+        return settings
+    }
+}
+
+/// `EphemeralStorage`.
+struct StorageJSON: Codable {
+    var size: Int?
+    enum CodingKeys: String, CodingKey { case size = "Size" }
+}
+
+/// `TenancyConfig`.
+struct TenancyJSON: Codable {
+    static let each = "PER_TENANT"
+    var mode: String?
+    enum CodingKeys: String, CodingKey { case mode = "TenantIsolationMode" }
+}
+
+/// What `CreateFunction` sends; other names are refused by `ForeignSettings`.
 struct CreateRequest: Decodable {
     struct Code: Decodable {
         var zipFile: String?
@@ -95,7 +145,7 @@ struct CreateRequest: Decodable {
     }
 }
 
-/// What `UpdateFunctionCode` sends; what is not named here is ignored.
+/// What `UpdateFunctionCode` sends; other names are refused by `ForeignSettings`.
 struct UpdateCodeRequest: Decodable {
     var zipFile: String?
     var s3Bucket: String?
@@ -130,8 +180,6 @@ struct SettingsRequest: Decodable {
         var applyOn: String?
         enum CodingKeys: String, CodingKey { case applyOn = "ApplyOn" }
     }
-    struct Anything: Decodable {}
-
     var runtime: String?
     var handler: String?
     var role: String?
@@ -141,27 +189,44 @@ struct SettingsRequest: Decodable {
     var environment: Environment?
     var packageType: String?
     var architectures: [String]?
-    var layers: [Anything]?
-    var fileSystems: [Anything]?
     var snapStart: SnapStart?
     var revision: String?
     /// Aurora's own: the image to use instead of the runtime's.
     var image: String?
+    var tags: [String: String]?
+    var logging: LoggingJSON?
+    var storage: StorageJSON?
+    var tenancy: TenancyJSON?
+
+    /// The names of all operations that set something.
+    static let names: Set<String> = [
+        "Runtime", "Handler", "Role", "Description", "Timeout", "MemorySize", "Environment", "PackageType", "Architectures", "SnapStart",
+        "RevisionId", "AuroraImage", "LoggingConfig", "EphemeralStorage", "FunctionName",
+    ]
+    /// What can be set when a function is created only.
+    static let namesOfCreation: Set<String> = ["Code", "Tags", "TenancyConfig"]
+    /// What belongs to new code.
+    static let namesOfCode: Set<String> = ["ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion", "ImageUri", "DryRun"]
 
     enum CodingKeys: String, CodingKey {
         case runtime = "Runtime", handler = "Handler", role = "Role", summary = "Description", timeout = "Timeout"
         case memorySize = "MemorySize", environment = "Environment", packageType = "PackageType", architectures = "Architectures"
-        case layers = "Layers", fileSystems = "FileSystemConfigs", snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage"
+        case snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage"
+        case tags = "Tags", logging = "LoggingConfig", storage = "EphemeralStorage", tenancy = "TenancyConfig"
     }
 
     /// Refuses what Aurora does not have rather than to ignore it.
     func check() throws(LambdaError) {
         if let packageType, packageType != "Zip" { throw .invalid("PackageType \(packageType.prefix(20)) is not supported: use Zip") }
         if let architectures, architectures != ["x86_64"] { throw .invalid("Architectures must be [x86_64]") }
-        if layers?.isEmpty == false { throw .invalid("Layers are not supported: put their files into the code") }
-        if fileSystems?.isEmpty == false { throw .invalid("FileSystemConfigs are not supported") }
         if let applyOn = snapStart?.applyOn, !["None", "PublishedVersions"].contains(applyOn) {
             throw .invalid("SnapStart.ApplyOn must be None or PublishedVersions")
+        }
+        if let format = logging?.format, !["JSON", "Text"].contains(format) {
+            throw .invalid("LoggingConfig.LogFormat must be JSON or Text")
+        }
+        if let mode = tenancy?.mode, mode != TenancyJSON.each {
+            throw .invalid("TenancyConfig.TenantIsolationMode must be \(TenancyJSON.each)")
         }
     }
 
@@ -176,5 +241,9 @@ struct SettingsRequest: Decodable {
         if let variables = environment?.variables { settings.environment = variables }
         if let applyOn = snapStart?.applyOn { settings.isSnapStart = applyOn != "None" }
         if let image { settings.image = image }
+        if let tags { settings.tags = tags.isEmpty ? nil : tags }
+        if let logging { settings.logging = logging.settings(over: settings.logging) }
+        if let size = storage?.size { settings.scratchMiB = size }
+        if tenancy?.mode != nil { settings.isolatesTenants = true }
     }
 }

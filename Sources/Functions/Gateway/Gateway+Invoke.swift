@@ -5,31 +5,53 @@ internal import NIOHTTP1
 extension Gateway {
     /// `Invoke`.
     func invoke(_ text: String, _ request: GatewayRequest, _ identifier: String) async throws(LambdaError) -> GatewayResponse {
-        let record = try invocable(text, request)
+        var record = try self.record(text, request)
         let kind = request.header("x-amz-invocation-type") ?? "RequestResponse"
         let logType = request.header("x-amz-log-type") ?? "None"
         guard ["None", "Tail"].contains(logType) else { throw .invalid("Value '\(logType.prefix(40))' at 'logType' must be None or Tail") }
         let context = try clientContext(request)
+        let tenant = try self.tenant(record, request)
+        guard request.header("x-amz-durable-execution-name") == nil else {
+            throw .invalid("X-Amz-Durable-Execution-Name: the function has no DurableConfig")
+        }
         let payload = request.body.isEmpty ? Array("{}".utf8) : request.body
         if let fault = JSONText.fault(in: payload) { throw .badContent("Could not parse request body into json: \(fault)") }
+        if record.deployed == nil, kind == "RequestResponse", record.hasFailedInit == true {
+            // What its initialization needed may be there now: each request tries it again, as Lambda does.
+            let (again, log) = await deployments.retry(record)
+            guard let again, again.deployed != nil else {
+                return InvokeAnswer.initFailure(again ?? record, log: logType == "Tail" ? log : nil)
+            }
+            record = again
+        }
+        guard record.deployed != nil else { throw notReady(record) }
+        let ready = record
         switch kind {
         case "DryRun": return GatewayResponse(status: 204)
-        case "Event": return try await accept(record, payload, context, identifier)
+        case "Event": return try await accept(ready, payload, context, tenant, identifier)
         case "RequestResponse": break
         default: throw .invalid("Value '\(kind.prefix(40))' at 'invocationType' must be RequestResponse, Event or DryRun")
         }
-        guard let function = record.deployed else { throw notReady(record) }
+        guard let function = ready.deployed else { throw notReady(ready) }
+        return try await serve(ready, function, payload, context, tenant, identifier, request, withLog: logType == "Tail")
+    }
+
+    private func serve(
+        _ record: FunctionRecord, _ function: DeployedFunction, _ payload: [UInt8], _ context: String?, _ tenant: String?,
+        _ identifier: String, _ request: GatewayRequest, withLog: Bool
+    ) async throws(LambdaError) -> GatewayResponse {
         let trace = request.header("x-amzn-trace-id").flatMap { Gateway.isHeaderText($0) ? $0 : nil }
         do throws(InvokerError) {
-            let served = try await invoker.invoke(function, concurrencyMax: record.settings.concurrencyMax) {
-                Gateway.invocation(identifier, function, payload, context, trace)
+            let served = try await invoker.invoke(function, tenant: tenant, concurrencyMax: record.settings.concurrencyMax) {
+                Gateway.invocation(identifier, function, payload, context, trace, tenant)
             }
-            let answer = InvokeAnswer(identifier: identifier, function: function, served: served)
+            let logging = record.settings.logging ?? LoggingSettings()
+            let answer = InvokeAnswer(identifier: identifier, function: function, served: served, logging: logging)
             metrics.note(record.name, answer.outcome, served)
             let log = answer.log
             logs.append(log, record.name)
             note(answer)
-            return answer.response(withLog: logType == "Tail", log: log)
+            return answer.response(withLog: withLog, log: log)
         } catch {
             throw refused(record, error)
         }
@@ -37,11 +59,12 @@ extension Gateway {
 
     /// The request as an instance gets it.
     static func invocation(
-        _ identifier: String, _ function: DeployedFunction, _ payload: [UInt8], _ context: String?, _ trace: String?
+        _ identifier: String, _ function: DeployedFunction, _ payload: [UInt8], _ context: String?, _ trace: String?,
+        _ tenant: String? = nil
     ) -> Invocation {
         Invocation(
             requestIdentifier: identifier, payload: payload, deadline: WallClock.milliseconds + Int64(function.timeoutSeconds) * 1000,
-            clientContext: context, functionARN: FunctionName.resourceName(function.name), traceIdentifier: trace)
+            clientContext: context, functionARN: FunctionName.resourceName(function.name), traceIdentifier: trace, tenant: tenant)
     }
 
     private func note(_ answer: InvokeAnswer) {
@@ -69,17 +92,19 @@ extension Gateway {
 
     /// `Invoke` with `Event`: durable before it is acknowledged.
     private func accept(
-        _ record: FunctionRecord, _ payload: [UInt8], _ context: String?, _ identifier: String
+        _ record: FunctionRecord, _ payload: [UInt8], _ context: String?, _ tenant: String?, _ identifier: String
     ) async throws(LambdaError) -> GatewayResponse {
         guard payload.count <= configuration.limits.eventPayloadBytesMax else {
             throw .tooLarge("\(payload.count) byte payload is too large for the Event invocation type (limit 1048576 bytes)")
         }
         let now = WallClock.milliseconds
-        let event = StoredEvent(
+        var event = StoredEvent(
             identifier: identifier, function: record.name, payload: payload, clientContext: context, receivedAt: now, nextAt: now)
+        event.tenant = tenant
+        let wanted = event
         let isKept: Bool
         do {
-            isKept = try await events.add(event)
+            isKept = try await events.add(wanted)
         } catch {
             metrics.noteEvent { $0.eventsRefused += 1 }
             logger.error("event not kept", metadata: ["function": "\(record.name)", "reason": "\(error)"])
@@ -104,10 +129,25 @@ extension Gateway {
         return record
     }
 
-    private func invocable(_ text: String, _ request: GatewayRequest) throws(LambdaError) -> FunctionRecord {
-        let record = try record(text, request)
-        guard record.deployed != nil else { throw notReady(record) }
-        return record
+    /// Whose request it is: named if, and only if, the function keeps its tenants apart.
+    private func tenant(_ record: FunctionRecord, _ request: GatewayRequest) throws(LambdaError) -> String? {
+        let tenant = request.header("x-amz-tenant-id")
+        guard record.settings.isolatesTenants == true else {
+            guard tenant == nil else {
+                throw .invalid("X-Amz-Tenant-Id: the function has no TenancyConfig, its requests share instances")
+            }
+            return nil
+        }
+        guard let tenant, (1...256).contains(tenant.utf8.count), tenant.utf8.allSatisfy(Gateway.isTenantByte) else {
+            throw .invalid(
+                "The function keeps its tenants apart: add a valid tenant ID to the request (X-Amz-Tenant-Id: letters, digits and "
+                    + "_ . : / = + - @, at most 256) and try again.")
+        }
+        return tenant
+    }
+
+    private static func isTenantByte(_ byte: UInt8) -> Bool {
+        (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte) || "._:/=+-@ ".utf8.contains(byte)
     }
 
     private func notReady(_ record: FunctionRecord) -> LambdaError {

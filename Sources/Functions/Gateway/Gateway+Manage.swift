@@ -6,6 +6,7 @@ extension Gateway {
     /// `CreateFunction`.
     func createFunction(_ request: GatewayRequest) async throws(LambdaError) -> GatewayResponse {
         let body = try JSONBody.decode(CreateRequest.self, request.body)
+        try JSONBody.decode(ForeignSettings.self, request.body).check(SettingsRequest.names.union(SettingsRequest.namesOfCreation))
         try body.settings.check()
         guard let reference = FunctionReference(body.name), reference.qualifier == nil else {
             throw .invalid(
@@ -28,6 +29,7 @@ extension Gateway {
     func updateCode(_ text: String, _ request: GatewayRequest) async throws(LambdaError) -> GatewayResponse {
         let name = try record(text, request).name
         let body = try JSONBody.decode(UpdateCodeRequest.self, request.body)
+        try JSONBody.decode(ForeignSettings.self, request.body).check(SettingsRequest.names.union(SettingsRequest.namesOfCode))
         try body.settings.check()
         let code = try archive(zipFile: body.zipFile, s3Bucket: body.s3Bucket, imageURI: body.imageURI)
         if body.dryRun == true { return try getConfiguration(text, request) }
@@ -40,6 +42,7 @@ extension Gateway {
     func updateConfiguration(_ text: String, _ request: GatewayRequest) async throws(LambdaError) -> GatewayResponse {
         let name = try record(text, request).name
         let body = try JSONBody.decode(SettingsRequest.self, request.body)
+        try JSONBody.decode(ForeignSettings.self, request.body).check(SettingsRequest.names)
         try body.check()
         return try await update(name) { () throws(CatalogueError) in
             try self.catalogue.update(name, revision: body.revision) { body.apply(to: &$0) }
@@ -77,13 +80,16 @@ extension Gateway {
             let configuration: ConfigurationJSON
             let code: Code
             let concurrency: ConcurrencyJSON?
-            enum CodingKeys: String, CodingKey { case configuration = "Configuration", code = "Code", concurrency = "Concurrency" }
+            let tags: [String: String]?
+            enum CodingKeys: String, CodingKey {
+                case configuration = "Configuration", code = "Code", concurrency = "Concurrency", tags = "Tags"
+            }
         }
         let record = try record(text, request)
         let location = "http://\(request.header("host") ?? "localhost")/aurora/functions/\(record.name)/code"
         let body = Body(
             configuration: ConfigurationJSON(record), code: Code(location: location),
-            concurrency: record.settings.concurrencyMax.map { ConcurrencyJSON(reserved: $0) })
+            concurrency: record.settings.concurrencyMax.map { ConcurrencyJSON(reserved: $0) }, tags: record.settings.tags)
         return GatewayResponse(status: 200, body: JSONBody.encode(body))
     }
 
@@ -174,7 +180,7 @@ extension Gateway {
     }
 
     @discardableResult
-    private func change<Value: Sendable>(
+    func change<Value: Sendable>(
         _ body: @escaping @Sendable () throws(CatalogueError) -> Value
     ) async throws(LambdaError) -> Value {
         do throws(CatalogueError) { return try await files.run(body) } catch { throw LambdaError(error) }

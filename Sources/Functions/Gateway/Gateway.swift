@@ -184,6 +184,7 @@ extension Gateway: RequestService {
         case .delete(let name): try await deleteFunction(name, request)
         case .concurrency(let name): try await concurrency(name, request)
         case .versions(let name): try listVersions(name)
+        case .tags(let name): try await tags(name, request)
         case .account: accountSettings()
         case .page: page()
         case .health: health()

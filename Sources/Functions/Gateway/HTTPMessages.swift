@@ -6,7 +6,9 @@ struct GatewayRequest: Sendable {
     var method: HTTPMethod
     /// The path's parts, percent-decoded.
     var path: [String]
-    /// The query's parameters, percent-decoded.
+    /// The query's parameters, percent-decoded, in their order.
+    var parameters: [(name: String, value: String)]
+    /// The last value of each of them.
     var query: [String: String]
     var headers: HTTPHeaders
     var body: [UInt8]
@@ -24,15 +26,16 @@ struct GatewayRequest: Sendable {
             parts.append(decoded)
         }
         path = parts
-        var parameters: [String: String] = [:]
+        var parameters: [(name: String, value: String)] = []
         for pair in (target.count > 1 ? target[1] : "").split(separator: "&") {
             let words = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             guard let name = PercentEncoding.decode(words[0].utf8),
                 let value = words.count > 1 ? PercentEncoding.decode(words[1].utf8) : ""
             else { return nil }
-            parameters[name] = value
+            parameters.append((name, value))
         }
-        query = parameters
+        self.parameters = parameters
+        query = Dictionary(parameters.map { ($0.name, $0.value) }) { $1 }
     }
 
     /// The first value of a header field.

@@ -6,6 +6,8 @@ struct InstanceShelf {
     struct Idle {
         var instance: any FunctionInstance
         var revision: String
+        /// Whose it is; nil: the function has no tenants.
+        var tenant: String?
         var since: Int64
         /// Memory it was promised.
         var bytes: Int
@@ -25,6 +27,7 @@ struct InstanceShelf {
     struct Waiter {
         var ticket: UInt64
         var revision: String
+        var tenant: String?
         /// Memory of an instance for it.
         var bytes: Int
         var resume: @Sendable (Turn) -> Void
@@ -76,14 +79,14 @@ struct InstanceShelf {
     }
 
     /// What a new request may do.
-    mutating func arrive(_ function: DeployedFunction, concurrencyMax: Int?) -> Grant {
+    mutating func arrive(_ function: DeployedFunction, tenant: String? = nil, concurrencyMax: Int?) -> Grant {
         var line = lines[function.name] ?? Line()
         line.concurrencyMax = concurrencyMax
         defer { put(line, function.name) }
         if concurrencyMax == 0 { return .refused("the function's reserved concurrency is 0") }
         dropStale(&line, revision: function.revision)
         guard isRoom(line) else { return wait(line) }
-        if line.waiters.isEmpty, let instance = takeIdle(&line) {
+        if line.waiters.isEmpty, let instance = takeIdle(&line, tenant) {
             activate(&line)
             return .instance(instance)
         }
@@ -116,12 +119,15 @@ struct InstanceShelf {
     mutating func started() { startingCount -= 1 }
 
     /// A request that was active is over; its instance, if it is good for more, goes to the next or on the shelf.
-    mutating func leave(_ function: DeployedFunction, instance: (any FunctionInstance)?, now: Int64) -> [() -> Void] {
+    mutating func leave(
+        _ function: DeployedFunction, tenant: String? = nil, instance: (any FunctionInstance)?, now: Int64
+    ) -> [() -> Void] {
         var line = lines[function.name] ?? Line()
         line.active -= 1
         activeCount -= 1
         if let instance {
-            line.idle.append(Idle(instance: instance, revision: function.revision, since: now, bytes: function.memoryBytes))
+            line.idle.append(
+                Idle(instance: instance, revision: function.revision, tenant: tenant, since: now, bytes: function.memoryBytes))
             idleCount += 1
         } else {
             promisedBytes -= function.memoryBytes
@@ -140,7 +146,7 @@ struct InstanceShelf {
             guard var line = lines[name] else { continue }
             while let waiter = line.waiters.first, isRoom(line) {
                 dropStale(&line, revision: waiter.revision)
-                if let instance = takeIdle(&line) {
+                if let instance = takeIdle(&line, waiter.tenant) {
                     turns.append { waiter.resume(.instance(instance)) }
                 } else if startingCount < limits.startsMax, makeRoom(&line, name, waiter.bytes) {
                     startingCount += 1
@@ -202,9 +208,10 @@ struct InstanceShelf {
         activeCount += 1
     }
 
-    /// The instance used last, which has the most of its memory in the processor's caches.
-    private mutating func takeIdle(_ line: inout Line) -> (any FunctionInstance)? {
-        while let idle = line.idle.popLast() {
+    /// The instance of a tenant used last, which has the most of its memory in the processor's caches.
+    private mutating func takeIdle(_ line: inout Line, _ tenant: String?) -> (any FunctionInstance)? {
+        while let index = line.idle.lastIndex(where: { $0.tenant == tenant }) {
+            let idle = line.idle.remove(at: index)
             idleCount -= 1
             if idle.instance.isUsable { return idle.instance }
             promisedBytes -= idle.bytes

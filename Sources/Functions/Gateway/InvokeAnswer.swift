@@ -9,6 +9,7 @@ struct InvokeAnswer {
     let identifier: String
     let function: DeployedFunction
     let served: Served
+    var logging = LoggingSettings()
 
     /// How it is counted.
     var outcome: GatewayMetrics.Outcome {
@@ -17,6 +18,7 @@ struct InvokeAnswer {
         case .failure(.timedOut): .timeout
         case .failure(.exited): .exit
         case .failure(.responseTooLarge): .tooLarge
+        case .failure(.restoreHook): .functionError
         case .failure(.restore), .failure(.lost): .lost
         }
     }
@@ -31,29 +33,76 @@ struct InvokeAnswer {
     }
 
     /// The function's lines with those that Lambda puts around them.
-    var log: [UInt8] {
+    var log: [UInt8] { logging.isJSON ? jsonLog : textLog }
+
+    /// What the function printed, and why there is nothing more.
+    private var printed: [UInt8] {
+        var bytes = served.log
+        switch served.outcome {
+        case .success(let result): bytes = result.log
+        case .failure(.exited(_, let text)): bytes = Array(text.utf8) + served.log
+        case .failure: break
+        }
+        if let last = bytes.last, last != 10 { bytes.append(10) }
+        return bytes
+    }
+
+    private var textLog: [UInt8] {
         let milliseconds = Double(served.served) / 1e6
         let billed = Int(milliseconds.rounded(.up))
         var report = "REPORT RequestId: \(identifier)\tDuration: \(InvokeAnswer.twoDigits(milliseconds)) ms\tBilled Duration: \(billed) ms"
         report += "\tMemory Size: \(function.memoryBytes >> 20) MB\tMax Memory Used: \((served.privateBytes ?? 0) >> 20) MB"
         if served.start != .reused { report += "\tRestore Duration: \(InvokeAnswer.twoDigits(Double(served.restored) / 1e6)) ms" }
         var lines = Array("START RequestId: \(identifier) Version: $LATEST\n".utf8)
-        var printed: [UInt8] = []
         var note = ""
         switch served.outcome {
-        case .success(let result): printed = result.log
-        case .failure(.exited(let status, let text)):
-            printed = Array(text.utf8)
+        case .success: break
+        case .failure(.exited(let status, _)):
             note = "RequestId: \(identifier) Error: \(InvokeAnswer.exitReason(status))\nRuntime.ExitError\n"
         case .failure(.timedOut):
             note = "\(WallClock.iso(WallClock.milliseconds))Z \(identifier) \(timeoutText)\n\n"
         case .failure(let error): note = "RequestId: \(identifier) Error: \(error)\n"
         }
-        printed += served.log
         lines += printed
-        if let last = printed.last, last != 10 { lines.append(10) }
         lines += Array("\(note)END RequestId: \(identifier)\n\(report)\t\n".utf8)
         return lines
+    }
+
+    /// Lambda's lines as JSON (`LoggingConfig`), unless they are not wanted.
+    private var jsonLog: [UInt8] {
+        guard !logging.isQuiet else { return printed }
+        let time = "\(WallClock.iso(WallClock.milliseconds))Z"
+        let head = #"{"time":"\#(time)","type":"platform."#
+        var status = "success"
+        switch served.outcome {
+        case .success(let result): if result.functionError != nil { status = "error" }
+        case .failure(.timedOut): status = "timeout"
+        case .failure: status = "failure"
+        }
+        let milliseconds = Double(served.served) / 1e6
+        var metrics = #""durationMs":\#(InvokeAnswer.twoDigits(milliseconds)),"billedDurationMs":\#(Int(milliseconds.rounded(.up)))"#
+        metrics += #","memorySizeMB":\#(function.memoryBytes >> 20),"maxMemoryUsedMB":\#((served.privateBytes ?? 0) >> 20)"#
+        if served.start != .reused { metrics += #","restoreDurationMs":\#(InvokeAnswer.twoDigits(Double(served.restored) / 1e6))"# }
+        let start = #"\#(head)start","record":{"requestId":"\#(identifier)","version":"$LATEST"}}"# + "\n"
+        let end = #"\#(head)report","record":{"requestId":"\#(identifier)","metrics":{\#(metrics)},"status":"\#(status)"}}"# + "\n"
+        return Array(start.utf8) + printed + Array(end.utf8)
+    }
+
+    /// The answer to a request whose function failed while it was initialized: the function's failure, in the runtime's words.
+    static func initFailure(_ record: FunctionRecord, log: [UInt8]?) -> GatewayResponse {
+        struct Body: Encodable {
+            let errorType: String
+            let errorMessage: String
+        }
+        let reason = record.reason ?? ""
+        let words = Array(reason.utf8.drop { $0 != UInt8(ascii: "{") })
+        let isJSON = !words.isEmpty && JSONText.fault(in: words) == nil
+        let body = isJSON ? words : JSONBody.encode(Body(errorType: "Runtime.InitError", errorMessage: reason))
+        var response = GatewayResponse(status: 200, body: body)
+        response.headers.add(name: "X-Amz-Function-Error", value: "Unhandled")
+        response.headers.add(name: "X-Amz-Executed-Version", value: "$LATEST")
+        if let log { response.headers.add(name: "X-Amz-Log-Result", value: Data(log.suffix(logBytesMax)).base64EncodedString()) }
+        return response
     }
 
     private var timeoutText: String { "Task timed out after \(function.timeoutSeconds).00 seconds" }
@@ -71,6 +120,9 @@ struct InvokeAnswer {
         case .failure(.responseTooLarge(let limit)):
             response = failed(
                 "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (\(limit) bytes).")
+        case .failure(.restoreHook(let reason)):
+            // The function's own failure: a client that tries again meets it again.
+            return LambdaError.snapStart("The afterRestore() runtime hook encountered an error: \(reason)").response
         case .failure(let error): return LambdaError.gateway("\(error)").response
         }
         response.headers.add(name: "X-Amz-Executed-Version", value: "$LATEST")

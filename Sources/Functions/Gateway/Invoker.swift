@@ -25,15 +25,16 @@ final class Invoker: Sendable {
     /// Serves a request.
     ///
     /// - Parameters:
+    ///   - tenant: whose instance is to serve it; nil: the function has no tenants.
     ///   - concurrencyMax: requests of the function at once; nil: as many as the gateway takes.
     ///   - makeInvocation: makes the request once an instance is there, so that waiting does not shorten the function's time.
     /// - Throws: `InvokerError` when no instance was handed the request.
     func invoke(
-        _ function: DeployedFunction, concurrencyMax: Int?, _ makeInvocation: @Sendable () -> Invocation
+        _ function: DeployedFunction, tenant: String? = nil, concurrencyMax: Int?, _ makeInvocation: @Sendable () -> Invocation
     ) async throws(InvokerError) -> Served {
         let clock = ContinuousClock()
         let arrival = clock.now
-        var held = try await acquire(function, concurrencyMax)
+        var held = try await acquire(function, tenant, concurrencyMax)
         let turn = clock.now
         var start = StartKind.reused
         if held == nil {
@@ -50,7 +51,7 @@ final class Invoker: Sendable {
         var log: [UInt8] = []
         if case .failure = outcome { log = instance.takeLog() }
         if case .success = outcome, !isDraining.load(ordering: .relaxed) {
-            release(function, instance)
+            release(function, instance, tenant)
         } else {
             release(function, nil)
             ends.end(instance)
@@ -101,9 +102,13 @@ final class Invoker: Sendable {
     // MARK: - Having an instance
 
     /// An instance, or nil when the caller may start one.
-    private func acquire(_ function: DeployedFunction, _ concurrencyMax: Int?) async throws(InvokerError) -> (any FunctionInstance)? {
+    private func acquire(
+        _ function: DeployedFunction, _ tenant: String?, _ concurrencyMax: Int?
+    ) async throws(InvokerError) -> (any FunctionInstance)? {
         if isDraining.load(ordering: .relaxed) { throw .draining }
-        let (grant, discarded) = shelf.withLock { ($0.arrive(function, concurrencyMax: concurrencyMax), $0.takeDiscarded()) }
+        let (grant, discarded) = shelf.withLock {
+            ($0.arrive(function, tenant: tenant, concurrencyMax: concurrencyMax), $0.takeDiscarded())
+        }
         ends.end(discarded)
         switch grant {
         case .instance(let instance): return instance
@@ -111,14 +116,14 @@ final class Invoker: Sendable {
         case .refused(let reason): throw .throttled(reason)
         case .wait: break
         }
-        switch await wait(function) {
+        switch await wait(function, tenant) {
         case .instance(let instance): return instance
         case .start: return nil
         case .refused(let error): throw error
         }
     }
 
-    private func wait(_ function: DeployedFunction) async -> InstanceShelf.Turn {
+    private func wait(_ function: DeployedFunction, _ tenant: String?) async -> InstanceShelf.Turn {
         let ticket = tickets.wrappingAdd(1, ordering: .relaxed).newValue
         let name = function.name
         let alarm = Alarms.shared.set(milliseconds: limits.waitMilliseconds) { [self] in
@@ -128,9 +133,9 @@ final class Invoker: Sendable {
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let resume = OnceResumption(continuation)
-                let waiter = InstanceShelf.Waiter(ticket: ticket, revision: function.revision, bytes: function.memoryBytes) {
-                    resume($0)
-                }
+                let waiter = InstanceShelf.Waiter(
+                    ticket: ticket, revision: function.revision, tenant: tenant, bytes: function.memoryBytes
+                ) { resume($0) }
                 let (turns, discarded) = shelf.withLock { shelf in
                     shelf.add(waiter, name)
                     // Room may have come up between the refusal and now.
@@ -179,9 +184,9 @@ final class Invoker: Sendable {
         ends.end(discarded)
     }
 
-    private func release(_ function: DeployedFunction, _ instance: (any FunctionInstance)?) {
+    private func release(_ function: DeployedFunction, _ instance: (any FunctionInstance)?, _ tenant: String? = nil) {
         let (turns, discarded) = shelf.withLock { shelf in
-            let turns = shelf.leave(function, instance: instance, now: MonotonicClock.nanoseconds)
+            let turns = shelf.leave(function, tenant: tenant, instance: instance, now: MonotonicClock.nanoseconds)
             return (turns, shelf.takeDiscarded())
         }
         for turn in turns { turn() }

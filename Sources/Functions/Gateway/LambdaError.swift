@@ -34,6 +34,7 @@ struct LambdaError: Error, Hashable, Sendable {
     static func conflict(_ message: String) -> LambdaError { LambdaError(409, "ResourceConflictException", message) }
     static func precondition(_ message: String) -> LambdaError { LambdaError(412, "PreconditionFailedException", message) }
     static func storage(_ message: String) -> LambdaError { LambdaError(400, "CodeStorageExceededException", message) }
+    static func snapStart(_ message: String) -> LambdaError { LambdaError(400, "SnapStartException", message) }
     static func service(_ message: String) -> LambdaError { LambdaError(500, "ServiceException", message) }
     static func gateway(_ message: String) -> LambdaError { LambdaError(502, "ServiceException", message) }
     static func unavailable(_ message: String) -> LambdaError { LambdaError(503, "ServiceException", message) }

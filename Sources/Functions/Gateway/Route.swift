@@ -12,6 +12,7 @@ enum Route: Hashable, Sendable {
     case delete(String)
     case concurrency(String)
     case versions(String)
+    case tags(String)
     case account
     case page
     case health
@@ -31,6 +32,8 @@ enum Route: Hashable, Sendable {
             self = [.PUT, .DELETE].contains(request.method) ? .concurrency(path[2]) : .unknown
         case "2019-09-30" where path.count == 4 && path[1] == "functions" && path[3] == "concurrency":
             self = request.method == .GET ? .concurrency(path[2]) : .unknown
+        case "2017-03-31" where path.count == 3 && path[1] == "tags":
+            self = [.GET, .POST, .DELETE].contains(request.method) ? .tags(path[2]) : .unknown
         case "2016-08-19" where path.count == 2 && path[1] == "account-settings": self = request.method == .GET ? .account : .unknown
         case "aurora": self = Route.own(request.method, path.dropFirst())
         default: self = Route.plain(request.method, path)

@@ -12,11 +12,13 @@ public struct Invocation: Sendable {
     public var functionARN: String
     /// `Lambda-Runtime-Trace-Id`; nil: none.
     public var traceIdentifier: String?
+    /// `Lambda-Runtime-Aws-Tenant-Id`; nil: the function has no tenants.
+    public var tenant: String?
 
     /// A request.
     public init(
         requestIdentifier: String, payload: [UInt8], deadline: Int64, clientContext: String? = nil, functionARN: String,
-        traceIdentifier: String? = nil
+        traceIdentifier: String? = nil, tenant: String? = nil
     ) {
         self.requestIdentifier = requestIdentifier
         self.payload = payload
@@ -24,6 +26,7 @@ public struct Invocation: Sendable {
         self.clientContext = clientContext
         self.functionARN = functionARN
         self.traceIdentifier = traceIdentifier
+        self.tenant = tenant
     }
 }
 
@@ -57,6 +60,8 @@ public enum InstanceError: Error, Hashable, Sendable, CustomStringConvertible {
     case timedOut(milliseconds: Int)
     /// The answer is longer than allowed: bytes allowed.
     case responseTooLarge(limit: Int)
+    /// What the function does after a restore failed: the runtime's words, JSON.
+    case restoreHook(String)
     /// The instance's machine or the connection to it broke: why.
     case lost(String)
 
@@ -67,6 +72,7 @@ public enum InstanceError: Error, Hashable, Sendable, CustomStringConvertible {
         case .exited(let status, _): "The function's runtime exited with status \(status) before it answered."
         case .timedOut(let milliseconds): "The function did not answer within \(milliseconds) ms."
         case .responseTooLarge(let limit): "The function's answer is longer than \(limit) bytes."
+        case .restoreHook(let reason): "The afterRestore() runtime hook encountered an error: \(reason)"
         case .lost(let reason): "The function's instance was lost: \(reason)"
         }
     }

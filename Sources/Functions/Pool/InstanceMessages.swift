@@ -89,6 +89,8 @@ public struct InstanceRequest: Codable, Hashable, Sendable {
     public var port: UInt32?
     /// False: without the working set, so that the touched pages can be told.
     public var populates: Bool?
+    /// Bytes that the guest may have written to its disk at once; absent: as many as without a limit of its function.
+    public var scratchBytes: Int?
 
     /// Asks for something.
     public init(_ kind: Kind, launch: String? = nil, populates: Bool? = nil, port: UInt32? = nil) {

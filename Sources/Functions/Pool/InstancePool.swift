@@ -13,6 +13,8 @@ public final class InstancePool: InstanceSource {
     }
     private static let launchesMax = 4096
     private static let scoutPeriod = 64
+    /// What the guest's own system may write to the disk beyond what its function was promised.
+    private static let scratchMiBBeyond = 256
 
     private let provider: any LaunchProvider
     private let configuration: PoolConfiguration
@@ -49,7 +51,8 @@ public final class InstancePool: InstanceSource {
             state.starts[launch.digest, default: 0] += 1
             return (state.starts[launch.digest] ?? 0) % InstancePool.scoutPeriod == 0
         }
-        let request = InstanceRequest(.restore, launch: launch.digest, populates: !isScout)
+        var request = InstanceRequest(.restore, launch: launch.digest, populates: !isScout)
+        request.scratchBytes = function.scratchMiB.map { ($0 + InstancePool.scratchMiBBeyond) << 20 }
         let report = await machine.request(request, seconds: configuration.machineSeconds)
         guard let report, report.kind == .running else {
             machine.close()

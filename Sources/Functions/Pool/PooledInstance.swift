@@ -94,7 +94,8 @@ final class PooledInstance: FunctionInstance {
         let request = FunctionInvoke(
             requestIdentifier: Text(invocation.requestIdentifier), deadlineMilliseconds: invocation.deadline,
             functionARN: Text(invocation.functionARN), traceIdentifier: Text(invocation.traceIdentifier ?? ""),
-            clientContext: Text(invocation.clientContext ?? ""), payloadBytes: UInt32(clamping: invocation.payload.count))
+            clientContext: Text(invocation.clientContext ?? ""), tenantIdentifier: Text(invocation.tenant ?? ""),
+            payloadBytes: UInt32(clamping: invocation.payload.count))
         var bytes: [UInt8] = []
         let (failure, wasPaused) = state.withLock { state -> (InstanceError?, Bool) in
             if let failure = state.failure { return (failure, false) }
@@ -185,7 +186,10 @@ final class PooledInstance: FunctionInstance {
 
     private func answer(_ outcome: FunctionOutcome) {
         switch outcome.answer.kind {
-        case .initializationError, .restoreError:
+        case .restoreError:
+            state.withLock { $0.log = outcome.log }
+            return fail(.restoreHook(String(decoding: outcome.payload.prefix(4096), as: UTF8.self)))
+        case .initializationError:
             state.withLock { $0.log = outcome.log }
             return fail(.lost("its runtime failed: \(String(decoding: outcome.payload.prefix(4096), as: UTF8.self))"))
         case .response, .error: break

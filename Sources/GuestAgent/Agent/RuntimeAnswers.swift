@@ -15,6 +15,7 @@ enum RuntimeAnswers {
         appendHeader("\r\nLambda-Runtime-Trace-Id: ", request.traceIdentifier, to: &bytes)
         appendHeader("\r\nLambda-Runtime-Client-Context: ", request.clientContext, to: &bytes)
         appendHeader("\r\nLambda-Runtime-Cognito-Identity: ", request.cognitoIdentity, to: &bytes)
+        appendHeader("\r\nLambda-Runtime-Aws-Tenant-Id: ", request.tenantIdentifier, to: &bytes)
         append("\r\n\r\n", to: &bytes)
         return bytes
     }

@@ -51,8 +51,8 @@ struct BuildFunction {
         guard !function.revision.isEmpty, function.revision.utf8.count <= 64,
             function.revision.utf8.allSatisfy({ BuildFunction.isPlain($0) })
         else { throw .invalidPlan("\"\(function.revision.prefix(80))\" is no revision: up to 64 letters, digits, - and _") }
-        guard function.memoryBytes >= BuildFunction.memoryBytesMin, function.memoryBytes.isMultiple(of: 2 << 20) else {
-            throw .invalidPlan("\(function.memoryBytes) bytes of memory: at least 64 MiB, a multiple of 2 MiB")
+        guard function.memoryBytes >= BuildFunction.memoryBytesMin else {
+            throw .invalidPlan("\(function.memoryBytes) bytes of memory: at least 64 MiB")
         }
         for (name, value) in plan.environment {
             guard !name.isEmpty, !name.contains("="), !name.utf8.contains(0), !value.utf8.contains(0) else {
@@ -70,10 +70,11 @@ struct BuildFunction {
     ) throws -> (Int, [UInt8]) {
         progress(.code)
         let wanted = try BuildRuntime.configuration(
-            image: function.image, function.memoryBytes, ["function", function.name, function.revision])
+            image: function.image, function.machineBytes, ["function", function.name, function.revision])
         let machine = try BuildMachine.clone(origin, as: wanted, stream: function.streamName, data)
         defer { machine.stop() }
         try code.unpack(in: machine)
+        try BuildFunction.settle(function, machine)
         progress(.initialization)
         let channel = try machine.function()
         let log = try initialize(channel, runtime)
@@ -83,6 +84,20 @@ struct BuildFunction {
         channel.close()
         progress(.snapshot)
         return (try machine.checkpoint(), log)
+    }
+
+    /// Makes the code read-only, as Lambda has it, and leaves a function so much room on its disk as it was promised: the rest is taken by
+    /// a file, so that it is told when that is full.
+    ///
+    /// An image without these programs goes without; what instances write is bounded on the host as well.
+    private static func settle(_ function: DeployedFunction, _ machine: BuildMachine) throws {
+        let room = (function.scratchMiB ?? FunctionSettings.scratchMiBDefault) << 20
+        let line =
+            "mount --bind /var/task /var/task && mount -o remount,bind,ro /var/task; "
+            + "had=$(stat -c %s $0 2>/dev/null || echo 0) && free=$(df -B1 --output=avail / | tail -n 1) && "
+            + "rest=$((had + free - \(room))) && [ $rest -gt 0 ] && fallocate -l $rest $0"
+        let request = StartRequest(arguments: ["sh", "-c", Text(line), "/var/runtime/reserved"])
+        _ = try ExecRelay.collect(try machine.agent().start(request))
     }
 
     private func initialize(_ channel: FunctionChannel, _ runtime: LambdaRuntime) throws -> [UInt8] {

@@ -21,7 +21,9 @@ struct BuildRuntime {
     /// write to the root disk takes milliseconds. An image without `mount` goes without that.
     private static func layout(_ runtime: LambdaRuntime) -> String {
         "mkdir -p /var/task /var/runtime && cat >\(runtime.preload.path) && "
-            + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; }"
+            + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; } && "
+            // On the disk, not in the function's own memory.
+            + "{ umount /tmp && chmod 1777 /tmp || :; }"
     }
 
     let data: DataDirectory
@@ -58,7 +60,7 @@ struct BuildRuntime {
         let stream = function.runtimeStreamName
         let identity = [
             "runtime", image.manifest.rootSHA256, try ImageCommand.kernels.current().manifest.version, GuestPrograms.digest,
-            "\(functionProtocolVersion)", "\(function.memoryBytes)", BuildRuntime.layout(runtime), runtime.preload.text,
+            "\(functionProtocolVersion)", "\(function.machineBytes)", BuildRuntime.layout(runtime), runtime.preload.text,
         ]
         if let found = current(stream, identity) { return found }
         let lock = try lock(stream)
@@ -80,7 +82,7 @@ struct BuildRuntime {
     private func boot(_ runtime: LambdaRuntime, _ function: DeployedFunction, _ image: Image, _ identity: [String]) throws {
         let access = try StoreAccess.openOrCreate(data.storePath)
         _ = try ImageImport(access: access, image: image, progress: { _, _ in }).ensure()
-        let wanted = try BuildRuntime.configuration(image: image.name.description, function.memoryBytes, identity)
+        let wanted = try BuildRuntime.configuration(image: image.name.description, function.machineBytes, identity)
         let machine = try BuildMachine.boot(wanted, stream: function.runtimeStreamName, data)
         defer { machine.stop() }
         let agent = try machine.agent()

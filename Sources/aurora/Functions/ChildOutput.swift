@@ -4,6 +4,12 @@ import Linux
 /// The output of a child process, read as it comes; the child ends with its owner.
 final class ChildOutput {
     private static let messageBytesMax = 500
+    /// How the package managers that make a runtime's image reach their archives, as the user has set it up.
+    private static let variables: Set<String> = [
+        "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "PIP_CERT", "PIP_CONFIG_FILE", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_TRUSTED_HOST",
+        "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy",
+    ]
+
     private let output: SharedDescriptor
     private let messages: OwnedDescriptor
     private var process: pid_t = 0
@@ -23,17 +29,10 @@ final class ChildOutput {
         let (reading, writing) = try Socket.pair()
         output = reading
         messages = OwnedDescriptor(adopting: Int32(try systemCall("create", "a file in memory") { clinux_memfd_create("messages", 1) }))
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, input.rawValue, 0)
-        posix_spawn_file_actions_adddup2(&actions, writing.rawValue, 1)
-        posix_spawn_file_actions_adddup2(&actions, messages.rawValue, 2)
-        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
-        var words: [UnsafeMutablePointer<CChar>?] = ([name ?? command[0]] + command.dropFirst()).map { strdup($0) } + [nil]
-        defer { for word in words { free(word) } }
-        let result = posix_spawnp(&process, command[0], &actions, nil, &words, clinux_environment())
-        guard result == 0 else { throw SystemError("run", command[0], errno: Errno(rawValue: result)) }
+        process = try ProgramStart(
+            command[0], [name ?? command[0]] + command.dropFirst(),
+            environment: OwnProcess.passedEnvironment(also: ChildOutput.variables)
+        ).start([(input.rawValue, 0), (writing.rawValue, 1), (messages.rawValue, 2)])
     }
 
     deinit { if process > 0 { ChildOutput.kill(process) } }

@@ -33,7 +33,7 @@ struct FnInvokeCommand: ParsableCommand {
         if isAsynchronous { return print(answer.headers["x-amzn-requestid"] ?? "") }
         print(String(decoding: answer.body, as: UTF8.self))
         if let text = answer.headers["x-amz-log-result"], let bytes = Data(base64Encoded: text) {
-            Terminal.writeError(String(decoding: bytes, as: UTF8.self))
+            Terminal.writeError(FnLogsCommand.lines([UInt8](bytes)))
         }
         if answer.headers["x-amz-function-error"] != nil { throw ExitCode(ExitCodes.failure) }
     }

@@ -90,7 +90,16 @@ struct FnLogsCommand: ParsableCommand {
     func run() throws {
         _ = try GatewayOptions.path(name)
         let answer = try gateway.send("GET", "/aurora/functions/\(name)/log?bytes=\(bytes)")
-        print(String(decoding: answer.body, as: UTF8.self), terminator: "")
+        print(FnLogsCommand.lines(answer.body), terminator: "")
+    }
+
+    /// A log as lines: `awslambdaric` puts carriage returns between the lines of one message, which a terminal writes over each other.
+    static func lines(_ bytes: [UInt8]) -> String {
+        var lines = bytes
+        for (index, byte) in bytes.enumerated() where byte == 13 && (index + 1 == bytes.count || bytes[index + 1] != 10) {
+            lines[index] = 10
+        }
+        return String(decoding: lines, as: UTF8.self)
     }
 }
 

@@ -32,6 +32,9 @@ final class Instance: Sendable {
         machine = try Machine(runtime.configuration(disk, console: { _ in output.note() }), aheadOf: runtime.state, memory: memory.mappings)
     }
 
+    /// Gives a function the room on its disk that it was promised.
+    func limitScratch(bytes: Int) { disk.limitScratch(bytes: bytes) }
+
     /// Goes through a restore of the runtime's own state, so that the real one finds code and data at hand.
     func rehearse() throws {
         try machine.begin(runtime.state)

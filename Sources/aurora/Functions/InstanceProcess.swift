@@ -85,6 +85,7 @@ struct InstanceProcess: ~Copyable {
         case .restore:
             do {
                 var report = InstanceReport(.running)
+                if let bytes = request.scratchBytes { instance.limitScratch(bytes: bytes) }
                 report.times = try instance.restore(
                     request.launch ?? "", populates: request.populates ?? true, channel: channel.take(),
                     port: request.port ?? InstanceProcess.functionPort, received: received)

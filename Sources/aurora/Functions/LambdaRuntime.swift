@@ -28,7 +28,7 @@ struct LambdaRuntime {
 
     /// The Debian packages of its image.
     func packages() throws(ImageError) -> [PackageRequest] {
-        name == "python3" ? try PackageRequest.list("python3,ca-certificates") : []
+        name == "python3" ? try PackageRequest.list("python3,ca-certificates,tzdata") : []
     }
 
     /// The Python packages of its image.
@@ -67,6 +67,7 @@ struct LambdaRuntime {
         if warmStart.isEmpty { all.merge(["NODE_OPTIONS": "--require=\(preload.path)"]) { own, _ in own } }
         all.merge(["AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"]) { own, _ in own }
         all.merge(reserved) { $1 }
+        all.merge(plan.reserved ?? [:]) { $1 }
         return all.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
     }
 }

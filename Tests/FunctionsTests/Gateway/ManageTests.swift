@@ -77,7 +77,7 @@ import Testing
             let got = try await fixture.send("GET", "/2015-03-31/functions/f/configuration").json
             #expect(got["State"] as? String == "Failed")
             #expect((got["StateReason"] as? String)?.contains("Unable to import module 'app'") == true)
-            #expect(try await fixture.invoke().type == "ResourceConflictException")
+            #expect(try await fixture.invoke().headers["x-amz-function-error"] == "Unhandled")
             // The one before serves while a change cannot be built.
             try await fixture.create("g")
             let code = Data(ZipMaker.code("broken")).base64EncodedString()

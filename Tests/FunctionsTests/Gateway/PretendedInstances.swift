@@ -25,6 +25,7 @@ final class PretendedInstance: FunctionInstance {
         if text.contains("crash") { throw .exited(status: 1, log: "Traceback: it crashed\n") }
         if text.contains("killed") { throw .exited(status: 137, log: "") }
         if text.contains("lost") { throw .lost("the machine has gone") }
+        if text.contains("hook") { throw .restoreHook(#"{"errorMessage":"no","errorType":"ValueError"}"#) }
         if text.contains("large") { throw .responseTooLarge(limit: 6 << 20) }
         if text.contains("slow") { try? await Task.sleep(for: .milliseconds(200)) }
         if text.contains("gate") { await source.waitAtGate() }
@@ -125,6 +126,8 @@ final class PretendedBuilder: FunctionBuilder {
     let removed = Mutex<[String]>([])
     let plans = Mutex<[FunctionPlan]>([])
     let delay: Duration
+    /// Whether code that is broken can be built all the same.
+    let isMended = Atomic<Bool>(false)
 
     init(delay: Duration = .zero) { self.delay = delay }
 
@@ -134,7 +137,7 @@ final class PretendedBuilder: FunctionBuilder {
         plans.withLock { $0.append(plan) }
         if delay > .zero { try? await Task.sleep(for: delay) }
         let code = (try? Data(contentsOf: URL(filePath: plan.codePath))) ?? Data()
-        if String(decoding: code, as: UTF8.self).contains("broken") {
+        if String(decoding: code, as: UTF8.self).contains("broken"), !isMended.load(ordering: .relaxed) {
             throw .initialization(message: "Unable to import module 'app'", log: Array("No module named 'app'\n".utf8))
         }
         var function = plan.function
