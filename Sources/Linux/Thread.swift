@@ -5,10 +5,19 @@ import Synchronization
 ///
 /// It traps when it is dropped unjoined.
 public final class Thread: @unchecked Sendable {
-    // Safety: `handle` is written before the thread is visible to anyone else; `joined` decides who joins, and guards `handle`,
-    // which names nothing after that.
+    private enum State {
+        case running
+        /// Somebody waits for its end; it is not interrupted any more.
+        case joining
+        /// Nobody waits for it, or it has ended: `handle` names nothing.
+        case gone
+    }
+
+    // Safety: `handle` is written before the thread is visible to anyone else; `state` guards it.
     private var handle = pthread_t()
-    private let joined = Mutex(false)
+    private let state = Mutex(State.running)
+    /// Held by the one who joins: others wait for it, and so for the thread.
+    private let turn = Mutex(())
 
     private final class Start {
         let name: String
@@ -41,12 +50,12 @@ public final class Thread: @unchecked Sendable {
             }, start.toOpaque())
         if result != 0 {
             start.release()
-            joined.withLock { $0 = true }
+            state.withLock { $0 = .gone }
             throw SystemError("start", "thread \(name)", errno: Errno(rawValue: result))
         }
     }
 
-    deinit { precondition(joined.withLock { $0 }, "a thread was dropped without being joined") }
+    deinit { precondition(state.withLock { $0 } == .gone, "a thread was dropped without being joined") }
 
     /// Gives the calling thread a short time slice: on a crowded processor it then runs sooner, and shorter, at the same share of the time.
     ///
@@ -56,23 +65,37 @@ public final class Thread: @unchecked Sendable {
     /// The shortest that Linux accepts.
     private static let shortSliceNanoseconds: UInt64 = 100_000
 
-    /// Waits for the thread's end.
+    /// Waits for the thread's end; every caller does, not the first alone.
     ///
-    /// Idempotent. A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
+    /// A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
     /// body must not touch the owner any more.
     public func join() {
-        let wasJoined = joined.withLock { joined in
-            defer { joined = true }
-            return joined
+        if detachIfOwn() { return }
+        turn.withLock { _ in
+            let isFirst = state.withLock { state in
+                guard state == .running else { return false }
+                state = .joining
+                return true
+            }
+            guard isFirst else { return }
+            let result = pthread_join(handle, nil)
+            // Going on while the thread runs would let it use memory that is freed.
+            precondition(result == 0, "a thread cannot be joined: \(result)")
+            state.withLock { $0 = .gone }
         }
-        if wasJoined { return }
-        if pthread_equal(pthread_self(), handle) != 0 {
-            pthread_detach(handle)
-            return
+    }
+
+    /// Whether the caller is the thread itself.
+    private func detachIfOwn() -> Bool {
+        state.withLock { state in
+            guard state != .gone, pthread_equal(pthread_self(), handle) != 0 else { return false }
+            // Somebody else may be waiting for it, who then does the rest.
+            if state == .running {
+                pthread_detach(handle)
+                state = .gone
+            }
+            return true
         }
-        let result = pthread_join(handle, nil)
-        // Going on while the thread runs would let it use memory that is freed.
-        precondition(result == 0, "a thread cannot be joined: \(result)")
     }
 
     /// Whether the caller runs on this thread.
@@ -81,7 +104,7 @@ public final class Thread: @unchecked Sendable {
     /// Sends the signal that makes a blocking `KVM_RUN` return.
     ///
     /// Does nothing once somebody joins the thread.
-    public func interrupt() { joined.withLock { if !$0 { pthread_kill(handle, Thread.interruptSignal) } } }
+    public func interrupt() { state.withLock { if $0 == .running { pthread_kill(handle, Thread.interruptSignal) } } }
 
     /// The signal used to interrupt threads; its handler does nothing.
     public static let interruptSignal = SIGUSR1

@@ -18,7 +18,7 @@ struct Aurora: ParsableCommand {
                 name: "Groups:",
                 subcommands: [
                     RunCommand.self, ExecCommand.self, AttachCommand.self, PsCommand.self, LogsCommand.self, StopCommand.self,
-                    KillCommand.self, PauseCommand.self, ResumeCommand.self, RmCommand.self, InspectCommand.self,
+                    EventsCommand.self, KillCommand.self, PauseCommand.self, ResumeCommand.self, RmCommand.self, InspectCommand.self,
                 ]),
             CommandGroup(
                 name: "Checkpoints:",

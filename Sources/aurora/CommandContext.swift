@@ -90,6 +90,15 @@ enum CommandContext {
     }
 }
 
+extension CommandContext {
+    /// An object of a stream: one line.
+    static func jsonLine(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}
+
 /// How a listing is written.
 enum ListFormat: String, ExpressibleByArgument, CaseIterable {
     case table

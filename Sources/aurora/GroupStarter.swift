@@ -8,7 +8,11 @@ import Linux
 /// From a configuration to a running group: what `run`, `persist`, `restore` and `clone` share.
 enum GroupStarter {
     /// Makes a group and runs its program, in the foreground unless detached.
-    static func start(_ wanted: GroupConfiguration, _ options: GroupOptions) throws {
+    ///
+    /// - Parameter onceDetached: called before the name is printed.
+    static func start(
+        _ wanted: GroupConfiguration, _ options: GroupOptions, onceDetached: (GroupDirectory) throws -> Void = { _ in }
+    ) throws {
         if options.pull == .missing { try makeMissing(wanted) }
         try checkFiles(wanted)
         _ = try KVMSystem()
@@ -24,7 +28,10 @@ enum GroupStarter {
                 forwardsInput: options.process.forwardsInput && !options.detach, terminal: options.process.terminal,
                 detachesOnceStarted: options.detach), onStarted: { tellWarnings(directory) }
         ).run()
-        if options.detach, case .detached = outcome { return print(directory.name) }
+        if options.detach, case .detached = outcome {
+            try onceDetached(directory)
+            return print(directory.name)
+        }
         if case .failed = outcome { _ = forgetIfNothingRan(directory) }
         if case .lost = outcome, wanted.removeWhenEnded { removeDead(directory, wanted) }
         try outcome.finish(lost: "The VMM process of group \(directory.name) was killed, or failed; see \(directory.engineLogPath)")
@@ -91,7 +98,7 @@ enum GroupStarter {
     private static let engineLogBytesMax = 1 << 20
 
     static func tellWarnings(_ directory: GroupDirectory) {
-        for warning in (try? directory.status())?.warnings ?? [] { Terminal.writeError("warning: \(warning)\n") }
+        for warning in (try? directory.status())?.warnings ?? [] { Terminal.writeError("warning: \(warning.message)\n") }
     }
 
     /// A group whose machine never started holds nothing to look at, and its name should be free for the next try.

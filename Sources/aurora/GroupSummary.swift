@@ -66,7 +66,8 @@ struct GroupSummary: Encodable {
         let code = exitCode.map { " (\($0))" } ?? ""
         let resumable = resumableNumber.map { ", resumable at \($0)" } ?? ""
         return [
-            name, isLive ? state : state + code + ago + resumable, image ?? "?", memoryBytes.map(MemorySize.format) ?? "?",
+            name, isLive ? state + (checkpoints?.note.map { ", \($0)" } ?? "") : state + code + ago + resumable, image ?? "?",
+            memoryBytes.map(MemorySize.format) ?? "?",
         ] + (hasColumns ? checkpointCells : []) + [
             ports.map(\.description).joined(separator: ", "), createdAt.map { "\(Timestamp.age(of: $0)) ago" } ?? "?",
             Table.printable(command.joined(separator: " "), charactersMax: 40),

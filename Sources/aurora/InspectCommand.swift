@@ -18,11 +18,15 @@ struct InspectCommand: ParsableCommand {
         }
         let configuration: GroupConfiguration
         let status: GroupStatus
+        /// How its checkpoints go, while it runs and has any.
+        let persistence: PersistenceReport?
         let files: Files
 
         init(_ directory: GroupDirectory) throws(GroupError) {
             configuration = try directory.configuration()
-            status = try directory.status()
+            let status = try directory.status()
+            self.status = status
+            persistence = status.isLive && status.backends != nil ? try? ControlClient(directory).persistence() : nil
             files = Files(
                 directory: directory.path, log: directory.logPath, engineLog: directory.engineLogPath, console: directory.consolePath,
                 controlSocket: directory.controlSocketPath, vsockSocket: directory.vsockSocketPath)

@@ -104,12 +104,13 @@ final class Command: Sendable {
             struct Status: Decodable {
                 let state: String
                 let processID: Int32?
-                let warnings: [String]
+                let warnings: [Warning]
             }
+            struct Warning: Decodable { let message: String }
             let status: Status
         }
         let entries = try JSONDecoder().decode([Entry].self, from: Data(try run("inspect", name).output.utf8))
         let status = try #require(entries.first).status
-        return (status.state, status.processID, status.warnings)
+        return (status.state, status.processID, status.warnings.map(\.message))
     }
 }

@@ -94,7 +94,7 @@ final class AgentMachine: GroupMachine, GroupPersistence {
 
     var persistence: (any GroupPersistence)? { self }
     func begin() {}
-    func checkpoint(name: String?) throws -> CheckpointReceipt {
+    func checkpoint(name: String?, within seconds: Double) throws -> CheckpointReceipt {
         try behaviour.inCheckpoint()
         return CheckpointReceipt(number: 1, name: name, stopMicroseconds: 0)
     }

@@ -13,6 +13,7 @@ from aurora import HOME, Failure, prepare_image
 from gateway import gateway
 from redis import Redis
 from rounds import Campaign, Program
+from sizes import SIZES, sizes
 from stores import stores
 from terminal import Terminal
 
@@ -20,7 +21,8 @@ PROGRAMS = {
     "counter": Program, "redis": Redis, "database": Program, "processes": Program, "unlinked": Program, "timers": Program,
     "editor": Program, "terminal": Terminal,
 }
-SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained, "gateway": gateway, "stores": stores}
+SCENARIOS = {"diverge": scenarios.diverge, "many": scenarios.many, "sustained": scenarios.sustained, "gateway": gateway, "stores": stores,
+             "sizes": sizes}
 
 
 def percentile(values, share):
@@ -47,7 +49,9 @@ def main():
     parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*PROGRAMS, *SCENARIOS, "all"]))
     parser.add_argument("--prepare", action="store_true", help="build the image of the campaigns first; with no NAME nothing else")
-    parser.add_argument("--rounds", type=int, default=10, help="how often each group is killed; instances of `many`; seconds of `sustained`")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each group is killed; instances of `many`; seconds of `sustained` and of each size of `sizes`")
+    parser.add_argument("--sizes", default=",".join(SIZES), help="of `sizes`: memory of the groups")
+    parser.add_argument("--strict", action="store_true", help="of `sizes`: fail where a calm host would reach more")
     parser.add_argument("--seed", type=int, default=None, help="of all that is random; printed")
     parser.add_argument("--period", default="10ms", help="time between checkpoints")
     parser.add_argument("--history", default="standard", help="of `sustained`: history to keep, as in aurora persist")

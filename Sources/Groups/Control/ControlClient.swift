@@ -60,11 +60,25 @@ public struct ControlClient: Sendable {
     /// - Throws: `GroupError`.
     public func persistence() throws(GroupError) -> PersistenceReport { try decode(try call("GET", "/v1/persistence")) }
 
-    /// Takes a checkpoint and waits until it is durable.
+    /// What happened behind the event of a number.
     ///
     /// - Throws: `GroupError`.
-    public func checkpoint(name: String? = nil) throws(GroupError) -> CheckpointReceipt {
-        try decode(try call("POST", "/v1/checkpoint", name.map { ["name": $0] } ?? [:], ControlClient.diskTimeoutMilliseconds))
+    public func events(after number: UInt64) throws(GroupError) -> GroupEvents {
+        try decode(try call("GET", "/v1/events", ["after": "\(number)"]))
+    }
+
+    /// Takes a checkpoint and waits until it is durable.
+    ///
+    /// - Parameter seconds: how long it may take.
+    /// - Throws: `GroupError`, which says what it waited for.
+    public func checkpoint(
+        name: String? = nil, within seconds: Double = CheckpointReceipt.secondsDefault
+    ) throws(GroupError) -> CheckpointReceipt {
+        var parameters = ["seconds": "\(seconds)"]
+        parameters["name"] = name
+        let longest = CheckpointReceipt.secondsRange.contains(seconds) ? seconds : CheckpointReceipt.secondsRange.upperBound
+        let timeout = Int32(clamping: Int(longest * 1000)) + ControlClient.answerMilliseconds
+        return try decode(try call("POST", "/v1/checkpoint", parameters, timeout))
     }
 
     /// Adds a place for checkpoints.
@@ -98,6 +112,8 @@ public struct ControlClient: Sendable {
 
     /// What waits for a disk, or for a rollback, may wait longer: a first, full checkpoint writes all of the memory.
     private static let diskTimeoutMilliseconds: Int32 = 600_000
+    /// What an answer may take beyond what was waited for.
+    private static let answerMilliseconds: Int32 = 30_000
 
     private func call(
         _ method: String, _ path: String, _ parameters: [String: String] = [:], _ timeoutMilliseconds: Int32 = 30_000

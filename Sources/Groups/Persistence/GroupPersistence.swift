@@ -4,8 +4,8 @@
 public protocol GroupPersistence: Sendable {
     /// Begins to checkpoint: the program runs, or runs again.
     func begin() throws
-    /// Takes a checkpoint now and waits until it is durable.
-    func checkpoint(name: String?) throws -> CheckpointReceipt
+    /// Takes a checkpoint now and waits until it is durable, not longer than some seconds.
+    func checkpoint(name: String?, within seconds: Double) throws -> CheckpointReceipt
     /// How it goes.
     func report() -> PersistenceReport
     /// Adds a place for checkpoints; its first one there is a full one.
@@ -24,8 +24,20 @@ public protocol GroupPersistence: Sendable {
     func rollback(to selector: CheckpointChoice, atStandstill: () -> Void) throws -> GroupContext
 }
 
+extension GroupPersistence {
+    /// Takes a checkpoint now and waits until it is durable, not longer than is usual.
+    public func checkpoint(name: String?) throws -> CheckpointReceipt {
+        try checkpoint(name: name, within: CheckpointReceipt.secondsDefault)
+    }
+}
+
 /// A checkpoint that is durable.
 public struct CheckpointReceipt: Codable, Sendable, Hashable {
+    /// How long is waited for one if nothing else is said: a first, full checkpoint writes all of the memory.
+    public static let secondsDefault = 60.0
+    /// How long can be waited for one.
+    public static let secondsRange = 0.1...86_400.0
+
     /// Its number in the group's history.
     public var number: UInt64
     /// Its name.
@@ -81,9 +93,11 @@ public struct PersistenceReport: Codable, Sendable, Hashable {
 
     /// Where checkpoints go; empty for a group that is not persisted.
     public var backends: [Backend]
+    /// Whether they are made as promised.
+    public var health: CheckpointHealth
     /// How often they are wanted.
     public var period: PersistencePeriod
-    /// Checkpoints a second of late.
+    /// Checkpoints a second, of the last second or the last few periods.
     public var rate: Double
     /// The newest checkpoint.
     public var latestNumber: UInt64?
@@ -103,10 +117,20 @@ public struct PersistenceReport: Codable, Sendable, Hashable {
     /// Nothing is persisted.
     public init() {
         backends = []
+        health = CheckpointHealth(CheckpointHealth.Facts(now: 0, period: nil, promisedSince: 0, backends: []))
         period = .manual
         rate = 0
         count = 0
         dirtyPagesPerSecond = 0
+    }
+
+    /// Whether the group could go on after a crash.
+    public var isResumable: Bool { backends.contains { $0.kind == .store && $0.durableNumber != nil } }
+
+    /// What a list says of it behind the group's state; nil where there is nothing to say.
+    public var note: String? {
+        let isPending = backends.contains { $0.kind == .store } && !isResumable
+        return isPending && [.manual, .held, .good].contains(health.state) ? "not yet resumable" : health.note
     }
 
     /// How many times smaller the store is than what went into it.

@@ -77,4 +77,6 @@ public struct GroupMachineSpecification: ~Copyable, Sendable {
     public let context: @Sendable () -> GroupContext?
     /// Takes what the user should know though the group runs on.
     public let warn: @Sendable (String) -> Void
+    /// Takes what happened, for the group's events.
+    public let tell: @Sendable (GroupEvent.Kind, String) -> Void
 }

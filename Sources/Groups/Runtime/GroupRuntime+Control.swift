@@ -32,7 +32,7 @@ extension GroupRuntime {
                 switch error.kind {
                 case .invalidValue: 400
                 case .notRunning: 409
-                case .guest: 504
+                case .guest, .timeout: 504
                 default: 500
                 }
             return HTTPServer.failure(status, error.description)
@@ -44,6 +44,7 @@ extension GroupRuntime {
     private static let paths = [
         "/v1/status", "/v1/console", "/v1/objects", "/v1/processes", "/v1/pause", "/v1/resume", "/v1/stop", "/v1/kill", "/v1/power-cut",
         "/v1/persistence", "/v1/checkpoint", "/v1/attach", "/v1/detach", "/v1/period", "/v1/rollback",
+        "/v1/events", "/metrics",
     ]
 
     private func unknown(_ request: HTTPRequest) -> HTTPResponse {

@@ -93,18 +93,26 @@ extension GroupRuntime {
         switch (request.method, request.path) {
         case ("GET", "/v1/persistence"):
             return try json(machine.withLock { $0 }?.persistence?.report() ?? PersistenceReport())
+        case ("GET", "/v1/events"): return try json(try recentEvents(request))
+        case ("GET", "/metrics"): return metrics()
         case ("POST", "/v1/checkpoint"): return try json(try checkpoint(request))
         case ("POST", "/v1/attach"):
-            let persistence = try persistenceOfRunning()
-            try persistence.attach(try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            let (persistence, kind) = (try persistenceOfRunning(), try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            try persistence.attach(kind)
+            tell(.backend, "\(kind.rawValue) attached")
             noteBackends(persistence)
         case ("POST", "/v1/detach"):
-            let persistence = try persistenceOfRunning()
-            try persistence.detach(try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            let (persistence, kind) = (try persistenceOfRunning(), try BackendKind(parsing: request.parameters["backend"] ?? ""))
+            try persistence.detach(kind)
+            tell(.backend, "\(kind.rawValue) detached")
             noteBackends(persistence)
         case ("POST", "/v1/period"):
-            try persistenceOfRunning().setPeriod(try PersistencePeriod(parsing: request.parameters["period"] ?? ""))
-        case ("POST", "/v1/rollback"): try rollback(request)
+            let period = try PersistencePeriod(parsing: request.parameters["period"] ?? "")
+            try persistenceOfRunning().setPeriod(period)
+            tell(.backend, "period \(period)")
+        case ("POST", "/v1/rollback"):
+            try rollback(request)
+            tell(.rollback, "back to \(request.parameters["to"] ?? "latest")")
         default: return nil
         }
         return try done()
@@ -130,15 +138,42 @@ extension GroupRuntime {
                 remedy: "Give it one with: aurora attach \(configuration.name) --backend store")
         }
         let name = try request.parameters["name"].map { try CheckpointName($0).text }
+        let seconds = try GroupRuntime.seconds(request.parameters["seconds"])
         // After a rollback that is under way; one that begins later may take the checkpoint along.
         let former = lifeOrder.withLock { _ in rollbacks.load(ordering: .acquiring) }
         try refuseEnding()
-        do { return try persistence.checkpoint(name: name) } catch {
+        do {
+            let receipt = try persistence.checkpoint(name: name, within: seconds)
+            tell(.checkpoint, "\(receipt.number)\(name.map { " \($0)" } ?? "")")
+            return receipt
+        } catch {
             guard rollbacks.load(ordering: .acquiring) != former else { throw error }
             throw GroupError(
                 .notRunning, "Group \(configuration.name) was rolled back meanwhile: no checkpoint was made of what it was before",
                 remedy: "Ask again for one of what it is now.")
         }
+    }
+
+    private static func seconds(_ text: String?) throws(GroupError) -> Double {
+        guard let text else { return CheckpointReceipt.secondsDefault }
+        guard let seconds = Double(text), CheckpointReceipt.secondsRange.contains(seconds) else {
+            throw GroupError(.invalidValue, "seconds must be 0.1 to 86400")
+        }
+        return seconds
+    }
+
+    private func recentEvents(_ request: HTTPRequest) throws(GroupError) -> GroupEvents {
+        guard let number = UInt64(request.parameters["after"] ?? "0") else {
+            throw GroupError(.invalidValue, "after must be the number of an event")
+        }
+        return journal.withLock { $0.events(after: number, process: getpid()) }
+    }
+
+    private func metrics() -> HTTPResponse {
+        let report = machine.withLock { $0 }?.persistence?.report() ?? PersistenceReport()
+        let (state, warnings) = status.withLock { ($0.state, $0.warnings.count) }
+        let text = GroupMetrics.text(report, state: state, warnings: warnings, events: journal.withLock { $0.latest })
+        return HTTPResponse(status: 200, contentType: GroupMetrics.contentType, body: Array(text.utf8))
     }
 
     /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.

@@ -16,7 +16,8 @@ extension GroupRuntime {
                 configuration: configuration, directory: directory, storePath: data.storePath(of: configuration),
                 storeRuntimePath: data.storeRuntimePath, origin: origin, kernelPath: data.kernelPath, disks: disks,
                 vsockSocketPath: try vsockPathToBind(), tap: tap, consoleLog: { console.append($0) },
-                context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) }))
+                context: { [weak self] in self?.context }, warn: { [weak self] in self?.warn($0) },
+                tell: { [weak self] in self?.tell($0, $1) }))
         self.machine.withLock { $0 = machine }
         let events = events
         machine.whenEnded { events.push(.machineEnded($0), .once) }

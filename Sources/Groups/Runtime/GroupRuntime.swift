@@ -40,6 +40,8 @@ public final class GroupRuntime: Sendable {
     let events: EventQueue<Event>
     let status: Mutex<GroupStatus>
     private let statusFile: StatusFile
+    /// What happened of late.
+    let journal = Mutex(EventJournal())
     let machine = Mutex<(any GroupMachine)?>(nil)
     /// The program's streams, while there are any.
     let live = Mutex<(ApplicationSession, EventLoop)?>(nil)
@@ -242,7 +244,12 @@ public final class GroupRuntime: Sendable {
 
     /// Changes the status; when this returns the file has it.
     func update(_ change: (inout GroupStatus) -> Void) {
-        status.withLock { change(&$0) }
+        let (before, after) = status.withLock { status in
+            let before = status.state
+            change(&status)
+            return (before, status.state)
+        }
+        if before != after { tell(.state, after.rawValue) }
         saveStatus()
     }
 
@@ -251,8 +258,17 @@ public final class GroupRuntime: Sendable {
     }
 
     func warn(_ message: String) {
+        tell(.warning, message)
         EngineLog.write("warning: \(message)")
-        update { if !$0.warnings.contains(message) { $0.warnings.append(message) } }
+        update { status in
+            // The same again is told again: what was over in between has come back.
+            status.warnings = status.warnings.suffix(GroupWarning.countMax - 1) + [GroupWarning(message)]
+        }
+    }
+
+    func tell(_ kind: GroupEvent.Kind, _ message: String) {
+        let time = Timestamp.now()
+        journal.withLock { $0.append(kind, message, time: time) }
     }
 
     /// Writes down why the engine failed and returns the message for the user.

@@ -18,6 +18,8 @@ public struct GroupError: Error, Hashable, Sendable, CustomStringConvertible {
         case host
         /// The guest failed or did not answer.
         case guest
+        /// What was waited for did not come in time.
+        case timeout
     }
 
     /// The kind of failure.

@@ -40,7 +40,7 @@ public struct GroupStatus: Codable, Sendable, Hashable {
     /// Why the group failed, or ended without a status of its program.
     public var error: String?
     /// What the user should know though the group runs, for example that it has no network.
-    public var warnings: [String] = []
+    public var warnings: [GroupWarning] = []
     /// How the guest runs: `pv` or `hvm`.
     public var mode: String?
     /// The guest kernel's release.

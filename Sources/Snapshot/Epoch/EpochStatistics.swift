@@ -14,6 +14,8 @@ public struct EpochStatistics: Hashable, Sendable, Codable {
     public var resume: Int64 = 0
     /// Copying while the guest ran.
     public var preCopy: Int64 = 0
+    /// When it was: the host's monotonic clock at the stop.
+    public var monotonicClock: Int64 = 0
     /// Time since the stop before this one.
     public var period: Int64 = 0
     /// How much later than planned the stop was, because a backend lagged or the processor was busy.
@@ -22,6 +24,8 @@ public struct EpochStatistics: Hashable, Sendable, Codable {
     public var rounds = 0
     /// Pages copied in the stop.
     public var pagesInStop = 0
+    /// Stops before this one that found too few buffers; the guest ran on, and another round of copying followed.
+    public var vainStops = 0
     /// Pages of memory in the epoch, each counted once but for those staged.
     public var pages = 0
     /// Pages of volumes in the epoch.
@@ -58,11 +62,55 @@ public struct StatisticsHistory: Sendable {
         }
     }
 
+    /// What is made now, of the last second or the last few periods: it falls as soon as nothing is made.
+    ///
+    /// - Parameters:
+    ///   - now: the monotonic clock, in nanoseconds.
+    ///   - since: what was before does not count, because epochs were made otherwise.
+    ///   - period: nanoseconds from one epoch to the next; nil: they are made on request.
+    public func figures(now: Int64, since: Int64, period: Int64?) -> RecentFigures {
+        // A day is the longest period there is.
+        let window = max(StatisticsHistory.windowMin, (period ?? 0) * StatisticsHistory.windowPeriods)
+        let begin = max(since, now - window)
+        var (count, pages) = (0, 0)
+        var (newest, former): (Int64?, Int64?) = (nil, nil)
+        for distance in stride(from: 1, through: ring.count, by: 1) {
+            let epoch = ring[(next + ring.count - distance) % ring.count]
+            guard epoch.monotonicClock > begin else {
+                former = epoch.monotonicClock
+                break
+            }
+            newest = newest ?? epoch.monotonicClock
+            count += 1
+            pages += epoch.pages + epoch.stagedPages + epoch.volumePages
+        }
+        guard let newest else { return RecentFigures(rate: 0, pagesPerSecond: 0) }
+        guard let period else {
+            let seconds = Double(max(now - begin, 1)) / 1e9
+            return RecentFigures(rate: Double(count) / seconds, pagesPerSecond: Double(pages) / seconds)
+        }
+        // From the stop before the first of them, as long as that is no gap, to the last, as long as the next is not due.
+        let start = max(former ?? begin, begin - period, since)
+        let seconds = Double(max(max(newest, now - period) - start, period)) / 1e9
+        return RecentFigures(rate: Double(count) / seconds, pagesPerSecond: Double(pages) / seconds)
+    }
+
+    private static let windowMin: Int64 = 1_000_000_000
+    private static let windowPeriods: Int64 = 5
+
     /// The epochs kept, oldest first.
     public var epochs: [EpochStatistics] { Array(ring[next...] + ring[..<next]) }
 
     /// The distribution of a value over the epochs kept.
     public func distribution(_ value: (EpochStatistics) -> Int64) -> Distribution { Distribution(ring.map(value)) }
+}
+
+/// What epochs of late are like.
+public struct RecentFigures: Hashable, Sendable {
+    /// Epochs a second.
+    public let rate: Double
+    /// Pages of memory and volumes a second.
+    public let pagesPerSecond: Double
 }
 
 /// Median, 99th percentile and maximum of some numbers.

@@ -8,7 +8,7 @@ final class PageBatch {
     private(set) var entries: [PageSet.Entry] = []
     private var chunks: [UInt32] = []
     /// Buffers in use of `chunks`, from the first.
-    private var used = 0
+    private(set) var used = 0
 
     init(_ pool: PagePool) { self.pool = pool }
 
@@ -16,10 +16,14 @@ final class PageBatch {
 
     /// Pages added.
     var count: Int { entries.count }
+    /// Which.
+    var keys: some Sequence<PageKey> { entries.lazy.map { PageKey(rawValue: $0.key) } }
     /// Buffers that are left without leasing.
     var room: Int { chunks.count * PagePool.chunkPages - used }
     /// Chunks that hold pages.
     var chunksUsed: Int { (used + PagePool.chunkPages - 1) / PagePool.chunkPages }
+    /// Chunks that it has.
+    var chunksLeased: Int { chunks.count }
 
     /// Leases buffers until there are `pages`; false when fewer than `keeping` chunks would be left to others.
     func reserve(_ pages: Int, keeping: Int = 0) -> Bool {
@@ -27,9 +31,29 @@ final class PageBatch {
             guard let chunk = pool.lease(keeping: keeping) else { return false }
             chunks.append(chunk)
         }
-        entries.reserveCapacity(entries.count + room)
+        reserveEntries(room)
         return true
     }
+
+    /// Makes room in the list of pages for more, with and without buffers.
+    func reserveEntries(_ more: Int) {
+        let wanted = entries.count + more
+        // Not by exactly what is wanted: each growth copies the list.
+        if entries.capacity < wanted { entries.reserveCapacity(max(wanted, entries.capacity * 2)) }
+    }
+
+    /// Gives back what only a burst has needed: chunks beyond those for some pages, and a long list.
+    func trim(keeping pages: Int) {
+        let kept = max(chunksUsed, (pages + PagePool.chunkPages - 1) / PagePool.chunkPages)
+        if chunks.count > kept {
+            pool.release(Array(chunks[kept...]))
+            chunks.removeSubrange(kept...)
+        }
+        if entries.isEmpty, entries.capacity > PageBatch.entriesKept { entries = [] }
+    }
+
+    /// Entries whose memory is kept though nobody needs it now: a MiB.
+    private static let entriesKept = 1 << 16
 
     /// A buffer for the page, which is not among the others; nil when none is left.
     @inline(__always)

@@ -44,6 +44,12 @@ final class PageCollector {
         return true
     }
 
+    /// Forgets the pages of memory copied so far, which count as written again.
+    func abandon() {
+        for key in batch.keys where key.map == PageKey.memory { memory.markDirty(page: key.page) }
+        _ = takeAll()
+    }
+
     /// The pages copied so far, and a new beginning.
     func takeAll() -> PageSet {
         generation &+= 1

@@ -31,14 +31,21 @@ final class BackendQueue: @unchecked Sendable {
         var epochs = 0
         var written: EpochNumber?
         var durable: EpochNumber?
+        /// Monotonic clock at the stop of the last durable epoch.
+        var durableStop: Int64?
         /// Nanoseconds from the stop of the last durable epoch until it was durable.
         var lag: Int64 = 0
+        /// Since when the thread is at what it does for the backend now; nil: it waits for work.
+        var busySince: Int64?
         var isBaseComplete: Bool
         var failure: BackendError?
         /// Whether the failure has been handled, so that who comes now is refused.
         var isFailureHandled = false
         var isStopping = false
     }
+
+    /// Parts of epochs that wait, beyond which no further epoch is begun: one with an empty base gets a part each epoch.
+    private static let itemsMax = 512
 
     let backend: any Backend
     private let state: Mutex<State>
@@ -55,7 +62,9 @@ final class BackendQueue: @unchecked Sendable {
     ) throws(SystemError) {
         self.backend = backend
         self.report = report
-        state = Mutex(State(written: previous, durable: previous, isBaseComplete: scan == nil))
+        // What the machine began with is as durable as its history.
+        let durableStop = previous == nil ? nil : Optional(clinux_clock_ns(CLOCK_MONOTONIC))
+        state = Mutex(State(written: previous, durable: previous, durableStop: durableStop, isBaseComplete: scan == nil))
         // The thread keeps its queue until `stop`: the pipeline may be dropped on it, by a report.
         thread = try Thread(name: "to \(backend.name)") { @Sendable in self.main(scan) }
     }
@@ -66,19 +75,20 @@ final class BackendQueue: @unchecked Sendable {
     var failure: BackendError? { state.withLock { $0.failure } }
     /// The failure, once the group has been paused, or the backend let go: who is told of it finds that done.
     var refusal: BackendError? { state.withLock { $0.isFailureHandled ? $0.failure : nil } }
-    /// Epochs that are not durable yet.
-    var epochsInFlight: Int { state.withLock { $0.epochs } }
+    /// Whether no further epoch is to be begun, because so many are not durable yet.
+    func isFull(epochsMax: Int) -> Bool { state.withLock { $0.epochs >= epochsMax || $0.items.count >= BackendQueue.itemsMax } }
 
     /// The backend as others see it.
     var status: BackendStatus {
         state.withLock {
             BackendStatus(
-                name: backend.name, isComplete: $0.isBaseComplete, durable: $0.durable, epochsInFlight: $0.epochs, lag: $0.lag,
-                failure: $0.failure)
+                name: backend.name, isComplete: $0.isBaseComplete, durable: $0.durable, durableStop: $0.durableStop,
+                epochsInFlight: $0.epochs, lag: $0.lag, busySince: $0.busySince, failure: $0.failure)
         }
     }
 
-    func submit(_ item: Item) {
+    /// Takes pages or an epoch; false when the backend takes nothing any more.
+    func submit(_ item: Item) -> Bool {
         let isAccepted = state.withLock { state in
             guard state.failure == nil, !state.isStopping else { return false }
             state.items.append(item)
@@ -86,6 +96,7 @@ final class BackendQueue: @unchecked Sendable {
             return true
         }
         if isAccepted { wake.signal() }
+        return isAccepted
     }
 
     /// Ends the thread when what it has is durable; idempotent, and necessary.
@@ -107,7 +118,9 @@ final class BackendQueue: @unchecked Sendable {
                 if let current = scan {
                     if try advance(current, ticket) { scan = nil }
                 } else {
+                    state.withLock { $0.busySince = nil }
                     wake.wait(ticket)
+                    state.withLock { $0.busySince = clinux_clock_ns(CLOCK_MONOTONIC) }
                 }
             }
         } catch { fail(error) }
@@ -127,7 +140,9 @@ final class BackendQueue: @unchecked Sendable {
         state.withLock {
             $0.epochs -= epochs
             $0.durable = last.number
+            $0.durableStop = last.stop
             $0.lag = now - last.stop
+            $0.busySince = now
         }
         report(.durable(last.number))
         return true
@@ -197,10 +212,14 @@ public struct BackendStatus: Hashable, Sendable {
     public let isComplete: Bool
     /// The last epoch that is durable there.
     public let durable: EpochNumber?
+    /// The host's monotonic clock, in nanoseconds, at the stop of the last durable epoch; nil: there is none.
+    public let durableStop: Int64?
     /// Epochs on their way.
     public let epochsInFlight: Int
     /// Nanoseconds from the stop of the last durable epoch until it was durable.
     public let lag: Int64
+    /// Since when, by the same clock, it is at what it does now; nil: it waits for epochs.
+    public let busySince: Int64?
     /// Why it is not used any more.
     public let failure: BackendError?
 }

@@ -44,9 +44,10 @@ final class BaseScan: @unchecked Sendable {
         // Half of the pool is for the epochs.
         guard batch.reserve(BaseScan.piecePages, keeping: pool.chunkCount / 2) else { return .none }
         while page < memory.pageCount, batch.room > 0 { scanPage() }
-        if batch.room > 0, participant < participants.count { try scanParticipant() }
+        // A participant gets a whole piece: it must not have to wait for buffers that come back by this thread.
+        while batch.count == 0, participant < participants.count { try scanParticipant() }
         if batch.count > 0 { return .pages(batch.takeAll()) }
-        return page == memory.pageCount && participant == participants.count ? .end : .none
+        return .end
     }
 
     /// Gives the memory of its buffers back when all pages are at the backend.
@@ -66,17 +67,18 @@ final class BaseScan: @unchecked Sendable {
 
     private func scanParticipant() throws(PipelineError) {
         let current = participants[participant]
-        let sink = BatchSink(batch, map: current.map) { [pool] in
-            if pool.freeChunks == 0 { usleep(1000) }
-            return true
+        let sink = BatchSink(batch, map: current.map) { () throws(PipelineError) in
+            throw .volume(current.map, "it has handed over more than the \(BaseScan.piecePages) pages it was asked for")
         }
         do {
-            if let next = try current.stream(from: position, into: sink) {
+            if let next = try current.stream(from: position, pagesMax: BaseScan.piecePages, into: sink) {
                 position = next
             } else {
                 position = 0
                 participant += 1
             }
+        } catch let error as PipelineError {
+            throw error
         } catch { throw .volume(current.map, "\(error)") }
     }
 }
@@ -85,21 +87,23 @@ final class BaseScan: @unchecked Sendable {
 final class BatchSink: PageSink {
     private let batch: PageBatch
     private let map: Int
-    private let waitForRoom: () throws(PipelineError) -> Bool
+    private let makeRoom: () throws(PipelineError) -> Bool
     /// Pages added.
     private(set) var count = 0
 
-    /// - Parameter waitForRoom: called when the pool is exhausted; returns when it is worth trying again.
-    init(_ batch: PageBatch, map: Int, waitForRoom: @escaping () throws(PipelineError) -> Bool) {
+    /// - Parameter makeRoom: called when the batch has no buffer; returns when it has one, or false when nobody wants the page.
+    init(_ batch: PageBatch, map: Int, makeRoom: @escaping () throws(PipelineError) -> Bool) {
         self.batch = batch
         self.map = map
-        self.waitForRoom = waitForRoom
+        self.makeRoom = makeRoom
     }
 
     func add(page: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
         guard page >= 0, page < PageKey.pagesMax else { throw PipelineError.volume(map, "it has no page \(page)") }
-        while !batch.reserve(1) { guard try waitForRoom() else { throw PipelineError.stopped } }
-        guard let buffer = batch.add(PageKey(map: map, page: page)) else { throw PipelineError.stopped }
+        if batch.room == 0, try !makeRoom() { return }
+        guard let buffer = batch.add(PageKey(map: map, page: page)) else {
+            throw PipelineError.volume(map, "there is no buffer for its page \(page)")
+        }
         try fill(UnsafeMutableRawBufferPointer(start: buffer, count: pageBytes))
         count += 1
     }

@@ -18,15 +18,18 @@ public protocol EpochParticipant: AnyObject, Sendable {
     /// Called with rising positions from zero while the guest runs, on another thread than the rest. A page that is
     /// written after this call began must be among those of a later `collect`.
     ///
-    /// - Parameter position: where the last call ended.
+    /// - Parameters:
+    ///   - position: where the last call ended.
+    ///   - pagesMax: pages at most, for which there are buffers: this thread is the one that others come back by.
     /// - Returns: the position to go on from; nil at the end.
     /// - Throws: what kept it from reading them.
-    func stream(from position: Int, into sink: any PageSink) throws -> Int?
+    func stream(from position: Int, pagesMax: Int, into sink: any PageSink) throws -> Int?
 }
 
 /// Takes pages of a participant.
 public protocol PageSink: AnyObject {
-    /// Gives `fill` a buffer of `pageBytes` bytes for a page; waits until there is one.
+    /// Gives `fill` a buffer of `pageBytes` bytes for a page; waits until there is one. Where nobody wants the page any more
+    /// `fill` is not called.
     ///
     /// - Throws: what `fill` throws, or `PipelineError.stopped`.
     func add(page: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws

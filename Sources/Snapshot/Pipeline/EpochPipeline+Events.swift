@@ -16,7 +16,7 @@ extension EpochPipeline {
             if pauses { pauseGuest() }
             configuration.report(.backendFailed(error, guestIsPaused: pauses))
             if !pauses { retire(name) }
-        case .refuses(let error): settle(name, .failure(.backend(error)))
+        case .refuses(let error): settle(name, .backend(error))
         }
         wake.signal()
     }
@@ -32,40 +32,27 @@ extension EpochPipeline {
     }
 
     private func arrived(_ epoch: EpochNumber, at name: String) {
-        let done = state.withLock { state in
-            for index in state.waiters.indices where state.waiters[index].epoch <= epoch { state.waiters[index].backends.remove(name) }
-            let done = state.waiters.filter { $0.backends.isEmpty }
-            state.waiters.removeAll { $0.backends.isEmpty }
-            return done
-        }
-        for waiter in done { waiter.continuation.resume(returning: .success(waiter.epoch)) }
+        deliver(state.withLock { $0.ledger.durable(epoch, at: name) })
     }
 
     /// Answers those who wait for a backend that will not take their epoch any more.
-    func settle(_ name: String, _ result: Result<EpochNumber, PipelineError>) {
-        let (waiters, requests) = state.withLock { state in
-            let waiters = state.waiters.filter { $0.backends.contains(name) }
-            state.waiters.removeAll { $0.backends.contains(name) }
-            let isHopeless = { (request: Request) in request.backend == name || state.queues.allSatisfy { $0.failure != nil } }
-            let requests = state.requests.filter(isHopeless)
-            state.requests.removeAll(where: isHopeless)
-            return (waiters, requests)
-        }
-        for waiter in waiters { waiter.continuation.resume(returning: result) }
-        for request in requests { request.continuation.resume(returning: result) }
+    func settle(_ name: String, _ error: PipelineError) {
+        deliver(state.withLock { $0.ledger.left(name, error, usable: $0.usableNames) })
     }
 
     /// Ends all checkpoints, with a reason for everyone who waits.
     func fail(_ error: PipelineError, reporting: Bool = true) {
-        let (waiters, requests, isFirst) = state.withLock { state in
-            let result = (state.waiters, state.requests, state.failure == nil)
-            state.waiters = []
-            state.requests = []
+        let (answers, isFirst) = state.withLock { state in
+            let isFirst = state.failure == nil
             state.failure = state.failure ?? error
-            return result
+            return (state.ledger.end(error), isFirst)
         }
-        for waiter in waiters { waiter.continuation.resume(returning: .failure(error)) }
-        for request in requests { request.continuation.resume(returning: .failure(error)) }
+        deliver(answers)
         if isFirst, reporting { configuration.report(.failed(error)) }
+    }
+
+    /// Without any lock: an asker may do what it likes.
+    func deliver(_ answers: [RequestLedger<Asker>.Answer]) {
+        for answer in answers { answer.asker(answer.result) }
     }
 }

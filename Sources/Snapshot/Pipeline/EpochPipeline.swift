@@ -15,6 +15,8 @@ public final class EpochPipeline: Sendable {
     let guestIsPaused: Mutex<Bool>
     let wake: WakeSignal
     let pool: PagePool
+    /// What the thread is at, and since when; nanoseconds of the monotonic clock.
+    let doing = Mutex((activity: PipelineActivity.rests, since: EpochWorker.now()))
     private let thread: Mutex<Thread?>
 
     /// What the callers and the thread share.
@@ -26,35 +28,21 @@ public final class EpochPipeline: Sendable {
         var isPaused = false
         var isStopping = false
         var failure: PipelineError?
-        /// Checkpoints somebody waits to be begun.
-        var requests: [Request] = []
-        /// Checkpoints somebody waits to be durable.
-        var waiters: [Waiter] = []
+        /// Checkpoints that somebody waits for.
+        var ledger = RequestLedger<Asker>()
         var last: EpochNumber
         var history = StatisticsHistory()
-        var nextRequest: UInt64 = 0
+        /// Since when checkpoints are to be made as they are now: by this period, to these backends.
+        var promisedSince = EpochWorker.now()
 
-        /// Requests whose backend can take an epoch; the others wait until its base is complete.
-        var servableRequests: [Request] {
-            requests.filter { request in
-                request.backend == nil || queues.contains { $0.backend.name == request.backend && $0.isReady }
-            }
-        }
+        /// Backends that can take an epoch; the others wait until their base is complete.
+        var readyNames: Set<String> { Set(queues.filter(\.isReady).map(\.backend.name)) }
+        /// Backends that have not failed.
+        var usableNames: Set<String> { Set(queues.filter { $0.failure == nil }.map(\.backend.name)) }
     }
 
-    struct Request {
-        let identifier: UInt64
-        let name: String?
-        let backend: String?
-        let continuation: CheckedContinuation<Result<EpochNumber, PipelineError>, Never>
-    }
-
-    struct Waiter {
-        let epoch: EpochNumber
-        /// Where the epoch still has to arrive.
-        var backends: Set<String>
-        let continuation: CheckedContinuation<Result<EpochNumber, PipelineError>, Never>
-    }
+    /// Called once, on any thread, with what became of a request.
+    public typealias Asker = @Sendable (Result<EpochNumber, PipelineError>) -> Void
 
     /// Starts the pipeline's thread; without a backend it makes no checkpoints.
     ///
@@ -101,6 +89,7 @@ public final class EpochPipeline: Sendable {
                 state.queues.append(
                     try BackendQueue(backend, previous: base, scan: scan) { [weak self] event in self?.note(event, from: name) })
             } catch { throw PipelineError.system(error) }
+            state.promisedSince = EpochWorker.now()
         }
         wake.signal()
     }
@@ -110,11 +99,12 @@ public final class EpochPipeline: Sendable {
     /// - Throws: `PipelineError.noBackend`.
     public func detach(_ name: String) throws(PipelineError) {
         let queue = state.withLock { state in
-            state.queues.firstIndex { $0.backend.name == name }.map { state.queues.remove(at: $0) }
+            state.promisedSince = EpochWorker.now()
+            return state.queues.firstIndex { $0.backend.name == name }.map { state.queues.remove(at: $0) }
         }
         guard let queue else { throw .noBackend(name) }
         queue.stop()
-        settle(name, .failure(.noBackend(name)))
+        settle(name, .noBackend(name))
         wake.signal()
     }
 
@@ -132,23 +122,57 @@ public final class EpochPipeline: Sendable {
     /// - Throws: `PipelineError` when it cannot be made durable there.
     @discardableResult
     public func requestCheckpoint(name: String? = nil, on backend: String? = nil) async throws(PipelineError) -> EpochNumber {
-        let result = await withCheckedContinuation { continuation in
-            let refusal = state.withLock { state -> PipelineError? in
-                if let failure = state.failure { return failure }
-                if state.isStopping { return .stopped }
-                let asked = state.queues.filter { backend == nil || $0.backend.name == backend }
-                if asked.allSatisfy({ $0.refusal != nil }) {
-                    let gone = state.retired.filter { backend == nil || $0.backend.name == backend }
-                    return (asked + gone).lazy.compactMap(\.failure).first.map { .backend($0) } ?? .noBackend(backend)
-                }
-                state.requests.append(Request(identifier: state.nextRequest, name: name, backend: backend, continuation: continuation))
-                state.nextRequest += 1
-                return nil
+        try await withCheckedContinuation { continuation in
+            _ = ask(name: name, on: backend) { continuation.resume(returning: $0) }
+        }.get()
+    }
+
+    /// Asks for a checkpoint now.
+    ///
+    /// - Parameters:
+    ///   - name: the checkpoint's name; nil: none.
+    ///   - backend: the backend to wait for; nil: all that have a base.
+    ///   - asker: called once, when it is durable or cannot be.
+    /// - Returns: what to withdraw the request by; nil when it was refused at once.
+    public func ask(name: String? = nil, on backend: String? = nil, _ asker: @escaping Asker) -> UInt64? {
+        let asked: Result<UInt64, PipelineError> = state.withLock { state in
+            if let failure = state.failure { return .failure(failure) }
+            if state.isStopping { return .failure(.stopped) }
+            let asked = state.queues.filter { backend == nil || $0.backend.name == backend }
+            if asked.allSatisfy({ $0.refusal != nil }) {
+                let gone = state.retired.filter { backend == nil || $0.backend.name == backend }
+                return .failure((asked + gone).lazy.compactMap(\.failure).first.map { .backend($0) } ?? .noBackend(backend))
             }
-            if let refusal { continuation.resume(returning: .failure(refusal)) }
-            wake.signal()
+            guard let identifier = state.ledger.ask(name: name, backend: backend, asker) else { return .failure(.tooManyRequests) }
+            return .success(identifier)
         }
-        return try result.get()
+        switch asked {
+        case .success(let identifier):
+            wake.signal()
+            return identifier
+        case .failure(let error):
+            asker(.failure(error))
+            return nil
+        }
+    }
+
+    /// What became of a request that was taken back.
+    public enum Withdrawal: Hashable, Sendable {
+        /// Its asker was called, or is being called.
+        case answered
+        /// No epoch had begun for it; none will be made for it.
+        case notBegun
+        /// This epoch had begun, which is made all the same.
+        case begun(EpochNumber)
+    }
+
+    /// Takes a request back; its asker is not called any more.
+    public func withdraw(_ identifier: UInt64) -> Withdrawal {
+        switch state.withLock({ $0.ledger.withdraw(identifier) })?.stage {
+        case nil: .answered
+        case .asked: .notBegun
+        case .taken(let number), .underWay(let number, _): .begun(number)
+        }
     }
 
     /// Returns when all that the guest has done before the call is durable on all backends.
@@ -158,13 +182,19 @@ public final class EpochPipeline: Sendable {
 
     /// Makes checkpoints only on request, or by the clock again.
     public func setCheckpointsPaused(_ isPaused: Bool) {
-        state.withLock { $0.isPaused = isPaused }
+        state.withLock { state in
+            if state.isPaused, !isPaused { state.promisedSince = EpochWorker.now() }
+            state.isPaused = isPaused
+        }
         wake.signal()
     }
 
     /// Changes how often checkpoints are made.
     public func setPeriod(_ period: CheckpointPeriod) {
-        state.withLock { $0.period = period }
+        state.withLock { state in
+            if state.period != period { state.promisedSince = EpochWorker.now() }
+            state.period = period
+        }
         wake.signal()
     }
 
@@ -195,6 +225,30 @@ public final class EpochPipeline: Sendable {
         guestIsPaused.withLock { isPaused in
             if isPaused { machine.resume() }
             isPaused = false
+        }
+    }
+
+    /// What it does and has promised now; never waits for the thread that does it.
+    public var progress: PipelineProgress {
+        let (activity, activitySince) = doing.withLock { $0 }
+        return state.withLock { state in
+            PipelineProgress(
+                now: EpochWorker.now(), period: state.isPaused ? nil : state.period.next(after: 0), promisedSince: state.promisedSince,
+                activity: activity, activitySince: activitySince, failure: state.failure)
+        }
+    }
+
+    /// What is made now; copies nothing.
+    public var recentFigures: RecentFigures {
+        state.withLock { state in
+            state.history.figures(
+                now: EpochWorker.now(), since: state.promisedSince, period: state.isPaused ? nil : state.period.next(after: 0))
+        }
+    }
+
+    func note(_ activity: PipelineActivity) {
+        doing.withLock { doing in
+            if doing.activity != activity { doing = (activity, EpochWorker.now()) }
         }
     }
 

@@ -10,7 +10,10 @@ struct StoppedEpoch {
     let monotonicClock: Int64
     /// When the guest was let go on.
     let released: Int64
-    let requests: [EpochPipeline.Request]
+    /// The name that somebody asked for.
+    let name: String?
+    /// Buffers that the stop took.
+    let buffers: Int
     /// The backends that the epoch goes to, and those that only collect its pages.
     let ready: [BackendQueue]
     let filling: [BackendQueue]
@@ -41,79 +44,92 @@ extension EpochWorker {
             if failure == nil, collector.batch.room == 0 {
                 do throws(PipelineError) { try makeRoom(PagePool.chunkPages, &statistics) } catch { failure = error }
             }
+            // What has no buffer is copied in the stop, or in the next round.
             if !collector.copy(page: page) { machine.memory.markDirty(page: page) }
         }
         if let failure { throw failure }
         return copied
     }
 
-    /// Makes sure that there are buffers for more pages; waits for backends, and hands over what is there, where it must.
+    /// Makes sure that there are buffers for more pages, or as many as there can be; waits for backends, and hands over what is
+    /// there, where it must.
+    ///
+    /// - Throws: `PipelineError.noBackend` when nobody takes the epoch any more, `.stopped`, or a failure of the machine.
     private func makeRoom(_ pages: Int, _ statistics: inout EpochStatistics) throws(PipelineError) {
-        while !collector.batch.reserve(pages) {
+        while true {
             let ticket = pipeline.wake.ticket
-            if collector.batch.count > 0 { stage(&statistics) }
-            if collector.batch.reserve(pages) { return }
-            try waitForBackends(ticket)
+            if collector.batch.reserve(pages) { break }
+            switch RoomStep(situation) {
+            case .handOver: stage(&statistics)
+            case .goOn: return
+            case .wait:
+                if pipeline.state.withLock({ $0.isStopping }) { throw .stopped }
+                pipeline.note(.waitsForBuffers)
+                try rest(ticket, until: nil)
+            case .abandon: throw pipeline.state.withLock { $0.isStopping } ? .stopped : .noBackend(nil)
+            }
         }
         // An epoch that takes much of the pool goes ahead in parts.
         if collector.batch.chunksUsed > pool.chunkCount / 4 { stage(&statistics) }
     }
 
-    private func waitForBackends(_ ticket: UInt32) throws(PipelineError) {
-        let isStopping = pipeline.state.withLock { $0.isStopping || $0.queues.isEmpty }
-        if isStopping { throw .stopped }
-        try rest(ticket, until: nil)
+    private var situation: RoomStep.Situation {
+        RoomStep.Situation(
+            used: collector.batch.chunksUsed, leased: collector.batch.chunksLeased, free: pool.freeChunks, total: pool.chunkCount,
+            hasTakers: pipeline.state.withLock { !$0.queues.isEmpty })
     }
+
+    /// Buffers that a stop should find.
+    func reserve(vainStops: Int) -> Int { planner.reserve(pool: pool.chunkCount * PagePool.chunkPages, vainStops: vainStops) }
 
     private func stage(_ statistics: inout EpochStatistics) {
         let pages = collector.takeAll()
         statistics.stagedPages += pages.count
-        for queue in pipeline.state.withLock({ $0.queues }) { queue.submit(.stage(pages)) }
+        // Who takes nothing any more needs none of it.
+        for queue in pipeline.state.withLock({ $0.queues }) { _ = queue.submit(.stage(pages)) }
     }
 
     // MARK: - While the guest stands still
 
+    /// After so many stops in vain the guest stands still while parts of the epoch go to the backends, or an epoch larger than the
+    /// pool would never end.
+    private static let vainStopsMax = 4
+    /// It stands still no longer without any buffer coming back: nanoseconds.
+    private static let partMax: Int64 = 2_000_000_000
+
     /// Stops the guest, takes what belongs to the checkpoint, and lets it go on.
     func stopGuest(_ statistics: inout EpochStatistics) throws(PipelineError) -> StoppedEpoch {
         while true {
+            if statistics.vainStops > 0 { _ = try copyRound(&statistics) }
             // In the stop nothing is allocated and no buffer touched for the first time.
-            try makeRoom(planner.reserve, &statistics)
-            let queues = pipeline.state.withLock { $0.queues }
-            let requests = pipeline.state.withLock { state in takeRequests(&state) }
+            try makeRoom(reserve(vainStops: statistics.vainStops), &statistics)
+            collector.batch.reserveEntries(planner.entries)
+            pipeline.note(.stops)
+            let (number, name, queues) = pipeline.state.withLock { state in
+                let number = state.last.next
+                return (number, state.ledger.take(for: number, ready: state.readyNames), state.queues)
+            }
             let result: Result<StoppedEpoch?, PipelineError> = pipeline.guestIsPaused.withLock { isPaused in
                 do throws(PipelineError) {
-                    return .success(try stopWindow(&statistics, isPaused: isPaused, queues, requests))
+                    return .success(try stopWindow(number, name, queues, isPaused: isPaused, &statistics))
                 } catch { return .failure(error) }
             }
-            switch result {
-            case .success(let stopped?): return stopped
-            case .success(nil): pipeline.state.withLock { $0.requests.insert(contentsOf: requests, at: 0) }
-            case .failure(let error):
-                for request in requests { request.continuation.resume(returning: .failure(error)) }
-                throw error
-            }
+            if let stopped = try result.get() { return stopped }
+            // Taken anew by the next stop, with those that come until then.
+            pipeline.state.withLock { $0.ledger.putBack() }
+            statistics.vainStops += 1
+            pipeline.note(.copies)
         }
-    }
-
-    /// All requests that this epoch can serve: those without a name, and the first name.
-    private func takeRequests(_ state: inout EpochPipeline.State) -> [EpochPipeline.Request] {
-        let possible = state.servableRequests
-        let name = possible.lazy.compactMap(\.name).first
-        let taken = possible.filter { $0.name == nil || $0.name == name }
-        let identifiers = Set(taken.map(\.identifier))
-        state.requests.removeAll { identifiers.contains($0.identifier) }
-        return taken
     }
 
     /// Nil when the guest had written more than there is room for; it runs again, and another round is needed.
     private func stopWindow(
-        _ statistics: inout EpochStatistics, isPaused: Bool, _ queues: [BackendQueue], _ requests: [EpochPipeline.Request]
+        _ number: EpochNumber, _ name: String?, _ queues: [BackendQueue], isPaused: Bool, _ statistics: inout EpochStatistics
     ) throws(PipelineError) -> StoppedEpoch? {
         // A base that is complete now, before the stop, holds no page newer than the epoch.
         let ready = queues.filter(\.isReady)
         // Asked once only: a base completed in between would miss this epoch's pages.
         let filling = queues.filter { queue in !ready.contains { $0 === queue } }
-        let number = pipeline.lastEpoch.next
         let start = EpochWorker.now()
         if !isPaused { machine.pause() }
         let paused = EpochWorker.now()
@@ -128,7 +144,9 @@ extension EpochWorker {
             throw machine.isPaused ? .machine(error) : .ended(machine.end ?? .stopped)
         }
         let saved = EpochWorker.now()
+        let before = collector.batch.used
         guard try copyLast(&statistics) else { return nil }
+        let buffers = max(0, collector.batch.used - before)
         let copied = EpochWorker.now()
         for participant in pipeline.configuration.participants { participant.freeze(number) }
         let frozen = EpochWorker.now()
@@ -145,23 +163,41 @@ extension EpochWorker {
         return StoppedEpoch(
             number: number, state: state, wallClock: clinux_clock_ns(CLOCK_REALTIME) - (resumed - paused), monotonicClock: paused,
             released: inspected,
-            requests: requests, ready: ready, filling: filling)
+            name: name, buffers: buffers, ready: ready, filling: filling)
     }
 
     /// The pages written since the last round; false when there was no room for all.
     private func copyLast(_ statistics: inout EpochStatistics) throws(PipelineError) -> Bool {
         do throws(MachineError) { try machine.harvestDirtyPages() } catch { throw .machine(error) }
+        let goesAheadInParts = statistics.vainStops >= EpochWorker.vainStopsMax
         var isComplete = true
         var count = 0
         machine.memory.drainDirtyPages { page in
             count += 1
-            if !collector.copy(page: page) {
-                isComplete = false
-                machine.memory.markDirty(page: page)
-            }
+            if collector.copy(page: page) { return }
+            if isComplete, goesAheadInParts, makeRoomInStop(&statistics), collector.copy(page: page) { return }
+            isComplete = false
+            machine.memory.markDirty(page: page)
         }
         statistics.pagesInStop = count
         return isComplete
+    }
+
+    /// Hands over a part of the epoch and gets buffers for more, while the guest stands still; false when none come.
+    private func makeRoomInStop(_ statistics: inout EpochStatistics) -> Bool {
+        let deadline = EpochWorker.now() + EpochWorker.partMax
+        while true {
+            let ticket = pipeline.wake.ticket
+            if collector.batch.reserve(PagePool.chunkPages) { return true }
+            switch RoomStep(situation) {
+            case .handOver: stage(&statistics)
+            case .wait:
+                let left = deadline - EpochWorker.now()
+                if left <= 0 || pipeline.state.withLock({ $0.isStopping }) { return false }
+                pipeline.wake.wait(ticket, nanoseconds: left)
+            case .goOn, .abandon: return false
+            }
+        }
     }
 
     // MARK: - When the guest runs again
@@ -172,31 +208,28 @@ extension EpochWorker {
         // The vCPU's own word is better than this thread's, which may have had to wait for a processor.
         let running = machine.runningSince
         if running > stop.released { statistics.resume = running - stop.released }
-        for participant in pipeline.configuration.participants { try collect(participant, stop, &statistics) }
+        for participant in pipeline.configuration.participants {
+            pipeline.note(.reads(participant.map))
+            try collect(participant, stop, &statistics)
+        }
         let epoch = Epoch(
-            number: stop.number, name: stop.requests.lazy.compactMap(\.name).first, wallClock: stop.wallClock,
+            number: stop.number, name: stop.name, wallClock: stop.wallClock,
             monotonicClock: stop.monotonicClock, state: stop.state, pages: collector.takeAll(), statistics: statistics)
         let recorded = statistics
-        pipeline.state.withLock { state in
-            state.last = stop.number
-            state.history.append(recorded)
-            for request in stop.requests {
-                let backends = stop.ready.map(\.backend.name).filter { request.backend == nil || request.backend == $0 }
-                if backends.isEmpty {
-                    // The backend asked for has no base yet: a later epoch is the first that serves.
-                    state.requests.append(request)
-                } else {
-                    state.waiters.append(
-                        EpochPipeline.Waiter(epoch: stop.number, backends: Set(backends), continuation: request.continuation))
-                }
-            }
-        }
+        pipeline.deliver(
+            pipeline.state.withLock { state in
+                // A backend with a longer history may have come meanwhile.
+                state.last = max(state.last, stop.number)
+                state.history.append(recorded)
+                return state.ledger.handOver(
+                    stop.number, to: Set(stop.ready.map(\.backend.name)), attached: Set(state.queues.map(\.backend.name)))
+            })
         for queue in stop.ready {
-            queue.submit(.write(epoch))
-            // It may have failed before those who wait for this epoch were noted down.
-            if let refusal = queue.refusal { pipeline.settle(queue.backend.name, .failure(.backend(refusal))) }
+            let isAccepted = queue.submit(.write(epoch))
+            // It may have failed before those who wait for this epoch were noted down; one that is being detached answers them itself.
+            if !isAccepted, let refusal = queue.refusal { pipeline.settle(queue.backend.name, .backend(refusal)) }
         }
-        for queue in stop.filling { queue.submit(.stage(epoch.pages)) }
+        for queue in stop.filling where !epoch.pages.isEmpty { _ = queue.submit(.stage(epoch.pages)) }
     }
 
     private func collect(
@@ -204,7 +237,11 @@ extension EpochWorker {
     ) throws(PipelineError) {
         var staged = EpochStatistics()
         let sink = BatchSink(collector.batch, map: participant.map) { () throws(PipelineError) in
-            try self.makeRoom(PagePool.chunkPages, &staged)
+            do throws(PipelineError) { try self.makeRoom(PagePool.chunkPages, &staged) } catch {
+                // The rest is read out all the same, or the disk would keep it for ever.
+                guard case .noBackend = error else { throw error }
+                return false
+            }
             return true
         }
         do {

@@ -58,26 +58,53 @@ final class EpochWorker: @unchecked Sendable {
         }
     }
 
+    /// False at the end, which is never a silent one.
     private func takeStep() -> Bool {
-        do throws(PipelineError) { return try step() } catch {
-            if case .stopped = error { return false }
-            if case .ended = error {} else { pipeline.pauseGuest() }
-            pipeline.fail(error)
-            return false
+        do throws(PipelineError) {
+            if try step() { return true }
+        } catch {
+            switch error {
+            case .noBackend:
+                abandon()
+                return true
+            case .stopped: break
+            case .ended: pipeline.fail(error)
+            default:
+                pipeline.pauseGuest()
+                pipeline.fail(error)
+            }
         }
+        pipeline.note(.hasEnded)
+        // Nobody is left waiting, and nobody attaches to a pipeline that makes nothing.
+        if !pipeline.state.withLock({ $0.isStopping }) { pipeline.fail(.stopped) }
+        return false
+    }
+
+    /// Nobody takes the epoch any more: what was copied counts as written again, and a backend may come later.
+    private func abandon() {
+        collector.abandon()
+        pipeline.deliver(
+            pipeline.state.withLock { state in
+                state.ledger.putBack()
+                return state.ledger.left("", .noBackend(nil), usable: state.usableNames)
+            })
     }
 
     private func step() throws(PipelineError) -> Bool {
         let ticket = pipeline.wake.ticket
         switch task() {
         case .end: return false
-        case .rest: try rest(ticket, until: nil)
+        case .rest:
+            pipeline.note(.rests)
+            try rest(ticket, until: nil)
         case .epoch(let period, let isRequested):
             let now = EpochWorker.now()
             let begin = isRequested ? now : nextStop - planner.lead(period: period)
             if begin > now {
+                pipeline.note(.rests)
                 try rest(ticket, until: begin)
             } else if !hasRoom() {
+                pipeline.note(.waitsForBackend)
                 try rest(ticket, until: now + EpochWorker.restMax)
             } else {
                 try makeEpoch(target: isRequested ? now : nextStop, period: period)
@@ -92,7 +119,7 @@ final class EpochWorker: @unchecked Sendable {
             if state.isStopping || state.failure != nil { return .end }
             guard state.queues.contains(where: \.isReady) else { return .rest }
             if state.queues.contains(where: { $0.failure != nil }) { return .rest }
-            let isRequested = !state.servableRequests.isEmpty
+            let isRequested = state.ledger.isWanted(ready: state.readyNames)
             guard !state.isPaused || isRequested else { return .rest }
             return .epoch(period: state.period.next(after: lastLength), isRequested: isRequested)
         }
@@ -101,7 +128,7 @@ final class EpochWorker: @unchecked Sendable {
     /// Whether no backend lags behind.
     private func hasRoom() -> Bool {
         let limit = pipeline.configuration.epochsInFlightMax
-        return pipeline.state.withLock { state in state.queues.allSatisfy { $0.epochsInFlight < limit } }
+        return pipeline.state.withLock { state in !state.queues.contains { $0.isFull(epochsMax: limit) } }
     }
 
     /// Waits for a signal or a time, not longer than the dirty ring can wait.
@@ -115,20 +142,22 @@ final class EpochWorker: @unchecked Sendable {
     private func makeEpoch(target: Int64, period: Int64) throws(PipelineError) {
         var statistics = EpochStatistics()
         let begin = EpochWorker.now()
+        pipeline.note(.copies)
         if planner.lead(period: period) > 0 || lastStop == 0 { try preCopy(&statistics) }
         let stop = try stopGuest(&statistics)
+        statistics.monotonicClock = stop.monotonicClock
         statistics.period = lastStop == 0 ? 0 : stop.monotonicClock - lastStop
         statistics.delay = max(0, stop.monotonicClock - target)
         lastStop = stop.monotonicClock
         lastStopLength = statistics.stop
         try finish(stop, &statistics)
         planner.note(
-            pages: statistics.pages + statistics.stagedPages, inStop: statistics.pagesInStop,
-            copied: statistics.pages + statistics.stagedPages,
+            pages: statistics.pages + statistics.stagedPages, inStop: .init(pages: statistics.pagesInStop, buffers: stop.buffers),
             nanoseconds: statistics.preCopy + statistics.copy)
         epochsToTrim -= 1
         if epochsToTrim <= 0 {
             epochsToTrim = EpochWorker.trimEpochs
+            collector.batch.trim(keeping: reserve(vainStops: 0))
             pool.trim()
         }
         // A stop that came late is not made up for.

@@ -19,6 +19,8 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
     case system(SystemError)
     /// A volume could not be read: which, and why.
     case volume(Int, String)
+    /// As many checkpoints are asked for as can be.
+    case tooManyRequests
     /// A backend that begins from a checkpoint came too late: writes were not recorded from the first instruction.
     case notTracked
 
@@ -34,6 +36,7 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
         case .machine(let error): error.description
         case .system(let error): error.description
         case .volume(let map, let reason): "Volume \(map) cannot be read: \(reason)"
+        case .tooManyRequests: "Too many checkpoints are asked for at once; wait until some are durable."
         case .notTracked: "A backend can begin from a checkpoint only if the machine was made with its writes recorded."
         }
     }

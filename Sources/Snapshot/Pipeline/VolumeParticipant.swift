@@ -1,7 +1,7 @@
 /// A volume as a part of every checkpoint of its group.
 public final class VolumeParticipant: EpochParticipant {
-    /// Blocks of a piece of the base.
-    private static let pieceBlocks = 256
+    /// Blocks that are looked at in a call: those that are as in the base cost nothing.
+    private static let lookedAtMax = 16_384
 
     /// The volume's map: its disk's number, from one.
     public let map: Int
@@ -33,10 +33,9 @@ public final class VolumeParticipant: EpochParticipant {
     /// Hands over some of the blocks as they are.
     ///
     /// - Throws: `SystemError`, or what the sink throws.
-    public func stream(from position: Int, into sink: any PageSink) throws -> Int? {
-        let count = VolumeParticipant.pieceBlocks
-        // Looking at blocks that are as in the base costs nothing, so the pieces may be larger.
-        guard streamsBase else { return try volume.streamWritten(from: position, count: 64 * count) { try sink.add(page: $0, $1) } }
-        return try volume.stream(from: position, count: count) { try sink.add(page: $0, $1) }
+    public func stream(from position: Int, pagesMax: Int, into sink: any PageSink) throws -> Int? {
+        try volume.stream(
+            from: position, lookingAt: VolumeParticipant.lookedAtMax, atMost: pagesMax, withBase: streamsBase
+        ) { try sink.add(page: $0, $1) }
     }
 }

@@ -117,8 +117,11 @@ public final class StoreBackend: Backend, @unchecked Sendable {
         var inputs: [PageInput] = []
         inputs.reserveCapacity(min(pages.count, StoreBackend.batchPages))
         for index in 0..<pages.count {
-            pages.withBytes(at: index) { bytes in
-                inputs.append(PageInput(key: Store::PageKey(rawValue: pages[index].rawValue), bytes: bytes.baseAddress))
+            let key = Store::PageKey(rawValue: pages[index].rawValue)
+            if pages.isZero(at: index) {
+                inputs.append(PageInput(key: key, bytes: nil))
+            } else {
+                pages.withBytes(at: index) { inputs.append(PageInput(key: key, bytes: $0.baseAddress)) }
             }
             if inputs.count == StoreBackend.batchPages || index == pages.count - 1 {
                 try writer.add(inputs, retained: retained)

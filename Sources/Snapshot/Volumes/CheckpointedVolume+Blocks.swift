@@ -6,15 +6,6 @@ internal import Linux
 extension CheckpointedVolume {
     private var size: Int { CheckpointedVolume.blockBytes }
 
-    /// Whether a block reads as zeros, as far as that is known without reading it.
-    func isZero(_ block: Int) -> Bool {
-        switch blocks.place(block) {
-        case .zero: true
-        case .scratch: false
-        case .base: block >= baseBlocks || !base.has(block)
-        }
-    }
-
     // MARK: - Reading
 
     func readLocked(_ list: borrowing IOVectors, at offset: Int64) throws(SystemError) {
@@ -44,14 +35,28 @@ extension CheckpointedVolume {
 
     /// Reads a whole block as it is now.
     func readBlock(_ block: Int, into target: UnsafeMutableRawBufferPointer) throws(SystemError) {
-        guard let address = target.baseAddress else { return }
+        if try !readWritten(block, into: target) { try readBase(block, into: target) }
+    }
+
+    /// Reads a block that is not as in the base any more; false for one that is.
+    func readWritten(_ block: Int, into target: UnsafeMutableRawBufferPointer) throws(SystemError) -> Bool {
+        guard let address = target.baseAddress else { return true }
         switch blocks.place(block) {
         case .scratch: try scratch.read(vector(address), at: Int64(block) * Int64(size))
-        case .base where !isZero(block):
-            do throws(PageSourceError) { try base.read(page: block, count: 1, into: target) } catch {
-                throw SystemError("read", "block \(block) of a volume's checkpoint (\(error.reason))", errno: .inputOutput)
-            }
-        case .base, .zero: target.initializeMemory(as: UInt8.self, repeating: 0)
+        case .zero: target.initializeMemory(as: UInt8.self, repeating: 0)
+        case .base: return false
+        }
+        return true
+    }
+
+    /// Reads a block of the base, which never changes while somebody reads it: without the lock, too.
+    func readBase(_ block: Int, into target: UnsafeMutableRawBufferPointer) throws(SystemError) {
+        guard block < baseBlocks, base.has(block) else {
+            target.initializeMemory(as: UInt8.self, repeating: 0)
+            return
+        }
+        do throws(PageSourceError) { try base.read(page: block, count: 1, into: target) } catch {
+            throw SystemError("read", "block \(block) of a volume's checkpoint (\(error.reason))", errno: .inputOutput)
         }
     }
 

@@ -135,44 +135,39 @@ public final class CheckpointedVolume: BlockBackend, @unchecked Sendable {
         return true
     }
 
-    /// Hands over blocks as they are now, from a position on; zeros are left out.
+    /// Hands over blocks as they are now, from a position on, while the guest writes.
     ///
+    /// The base is read without the lock: a stop that freezes the volume meanwhile need not wait for a disk.
+    ///
+    /// - Parameters:
+    ///   - lookedAtMax: blocks that are looked at.
+    ///   - blocksMax: blocks that are handed over.
+    ///   - withBase: whether those are handed over that are as in the base. If so, zeros are left out; if not, they are handed over, too.
     /// - Returns: where to go on; nil at the end.
     /// - Throws: what `body` or the disk throws.
     public func stream(
-        from position: Int, count: Int, _ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void
+        from position: Int, lookingAt lookedAtMax: Int, atMost blocksMax: Int, withBase: Bool,
+        _ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void
     ) throws -> Int? {
         var block = max(position, 0)
-        let end = min(blockCount, block + max(count, 1))
-        while block < end {
+        let end = min(blockCount, block + max(lookedAtMax, 1))
+        var left = max(blocksMax, 1)
+        while block < end, left > 0 {
             let current = block
-            if !locked({ isZero(current) }) {
-                try body(current) { target in
-                    try locked { () throws(SystemError) in try readBlock(current, into: target) }
-                }
-            }
             block += 1
-        }
-        return block < blockCount ? block : nil
-    }
-
-    /// Hands over, from a position on, blocks that are not as in the base any more, as they are now; zeros, too.
-    ///
-    /// - Returns: where to go on; nil at the end.
-    /// - Throws: what `body` or the disk throws.
-    public func streamWritten(
-        from position: Int, count: Int, _ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void
-    ) throws -> Int? {
-        var block = max(position, 0)
-        let end = min(blockCount, block + max(count, 1))
-        while block < end {
-            let current = block
-            if locked({ blocks.place(current) != .base }) {
-                try body(current) { target in
-                    try locked { () throws(SystemError) in try readBlock(current, into: target) }
+            let isWanted =
+                switch locked({ blocks.place(current) }) {
+                case .scratch: true
+                case .zero: !withBase
+                case .base: withBase && current < baseBlocks && base.has(current)
                 }
+            guard isWanted else { continue }
+            left -= 1
+            try body(current) { target in
+                // A write after this look is one that the next freeze has.
+                if try locked({ () throws(SystemError) in try readWritten(current, into: target) }) { return }
+                try readBase(current, into: target)
             }
-            block += 1
         }
         return block < blockCount ? block : nil
     }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Groups
 
 /// `aurora persist`: as `run`, with checkpoints from the moment the program runs.
@@ -31,13 +32,52 @@ struct PersistCommand: EngineCommand {
         name: .customLong("backend"), parsing: .unconditionalSingleValue, help: "Where checkpoints go: store or memory. May be repeated.")
     var backends: [String] = []
 
+    @Option(
+        name: .customLong("wait-durable"),
+        help: "With --detach: wait up to so many seconds until the first checkpoint is durable; ends with 125 if it is not by then.")
+    var waitDurable: Double?
+
     @OptionGroup var options: GroupOptions
 
     func validate() throws {
+        if let waitDurable {
+            guard CheckpointReceipt.secondsRange.contains(waitDurable) else {
+                throw ValidationError("--wait-durable must be 0.1 to 86400 seconds.")
+            }
+            guard options.detach else { throw ValidationError("--wait-durable needs --detach.") }
+        }
         try CommandContext.validate { () throws(GroupError) in _ = try settings() }
     }
 
-    func run() throws { try GroupStarter.start(try options.wanted(try settings()), options) }
+    func run() throws {
+        try GroupStarter.start(try options.wanted(try settings()), options) { directory in
+            if let waitDurable { try PersistCommand.wait(directory, seconds: waitDurable) }
+        }
+    }
+
+    private static let lookMicroseconds: UInt32 = 20_000
+
+    /// Waits until a checkpoint is durable at each backend.
+    private static func wait(_ directory: GroupDirectory, seconds: Double) throws {
+        let control = ControlClient(directory)
+        let begin = clinux_monotonic_milliseconds()
+        while true {
+            let report = try control.persistence()
+            if !report.backends.isEmpty, report.backends.allSatisfy({ $0.durableNumber != nil }) { return }
+            guard Double(clinux_monotonic_milliseconds() - begin) < seconds * 1000 else {
+                let why = report.health.reason ?? "There is no checkpoint yet"
+                throw GroupError(
+                    .timeout, "Group \(directory.name) runs, and is not durable after \(CheckpointFormat.tenths(seconds)) s. \(why)",
+                    remedy: "See when it is with: aurora ps \(directory.name)")
+            }
+            // Where none is made by the clock, one has to be asked for.
+            if report.period.microseconds == nil {
+                let left = seconds - Double(clinux_monotonic_milliseconds() - begin) / 1000
+                _ = try control.checkpoint(within: max(left, CheckpointReceipt.secondsRange.lowerBound))
+            }
+            usleep(lookMicroseconds)
+        }
+    }
 
     private func settings() throws(GroupError) -> PersistenceSettings {
         var settings = PersistenceSettings()

@@ -75,7 +75,7 @@ struct TopRow: Encodable {
         let summary = GroupSummary.checkpointCells(checkpoints)
         let backends = checkpoints?.backends.map { $0.error == nil ? $0.kind.rawValue : "\($0.kind.rawValue) (failed)" } ?? []
         return [
-            name, state, "\(CheckpointFormat.tenths(processor))%",
+            name, state + (checkpoints?.note.map { ", \($0)" } ?? ""), "\(CheckpointFormat.tenths(processor))%",
             "\(MemorySize.format(residentBytes))/\(MemorySize.format(memoryBytes))",
         ] + summary + [backends.isEmpty ? "-" : backends.joined(separator: ","), recent]
     }

@@ -16,6 +16,8 @@ final class BuildMachine {
     /// A guest that boots answers within this.
     private static let bootSeconds = 60
     private static let connectRetryMicroseconds: UInt32 = 5_000
+    /// The first, full checkpoint of a large function on a slow disk.
+    private static let checkpointSeconds = 600.0
 
     private let machine: GroupMachineOfStore
 
@@ -58,7 +60,8 @@ final class BuildMachine {
     {
         GroupMachineOfStore.Environment(
             configuration: wanted, streamName: stream, storePath: wanted.storePath ?? data.storePath,
-            context: { GroupContext(configuration: wanted, session: 1, hasNetwork: false) }, warn: { EngineMessage.write($0) })
+            context: { GroupContext(configuration: wanted, session: 1, hasNetwork: false) }, warn: { EngineMessage.write($0) },
+            tell: { _, _ in })
     }
 
     private static func start(_ machine: GroupMachineOfStore) throws -> BuildMachine {
@@ -88,7 +91,7 @@ final class BuildMachine {
 
     private func connect(_ port: UInt32) throws -> OwnedDescriptor {
         let machine = machine.machine
-        let result = Waiting.result { () async -> Result<SharedDescriptor, VsockError> in
+        let result = PromisedAnswer.of { () async -> Result<SharedDescriptor, VsockError> in
             do throws(VsockError) {
                 return .success(SharedDescriptor(try await machine.connectVsock(port: port)))
             } catch { return .failure(error) }
@@ -102,7 +105,7 @@ final class BuildMachine {
     func checkpoint() throws -> Int {
         // A machine that booted has no backend yet; a clone has one since its first instruction.
         try machine.begin()
-        _ = try machine.checkpoint(name: nil)
+        _ = try machine.checkpoint(name: nil, within: BuildMachine.checkpointSeconds)
         return machine.report().storedBytes ?? 0
     }
 

@@ -1,6 +1,5 @@
 import AuroraVMM
 import CLinux
-import Dispatch
 import Groups
 import Linux
 import Snapshot
@@ -47,18 +46,17 @@ extension GroupMachineOfStore: GroupPersistence {
         configuration.participants =
             disks.volumes.map { VolumeParticipant($0.volume, map: Int($0.map), streamsBase: $0.isImported) } + [contexts]
         configuration.report = { [weak self] in self?.note($0) }
-        do throws(PipelineError) {
-            let pipeline = try EpochPipeline(machine, configuration)
-            pipeline.setCheckpointsPaused(true)
-            state.withLock { $0.pipeline = pipeline }
-            return pipeline
-        } catch { throw GroupError(.host, "\(error)") }
+        let pipeline: EpochPipeline
+        do throws(PipelineError) { pipeline = try EpochPipeline(machine, configuration) } catch { throw GroupError(.host, "\(error)") }
+        pipeline.setCheckpointsPaused(true)
+        state.withLock { $0.pipeline = pipeline }
+        try watchHealth()
+        return pipeline
     }
 
     private func note(_ event: PipelineEvent) {
         switch event {
-        case .durable(let epoch, StoreBackend.name):
-            contexts.durable(epoch.rawValue)
+        case .durable(_, StoreBackend.name):
             state.withLock { $0.history }?.maintain()
         case .durable: break
         case .backendFailed(let error, let isPaused):
@@ -127,14 +125,19 @@ extension GroupMachineOfStore: GroupPersistence {
 
     // MARK: - Checkpoints
 
-    func checkpoint(name: String?) throws -> CheckpointReceipt {
+    func checkpoint(name: String?, within seconds: Double) throws -> CheckpointReceipt {
         guard let pipeline = state.withLock({ $0.pipeline }) else { throw GroupError(.notRunning, "The group has no backend") }
-        guard let name else { return try take(pipeline, nil) }
-        // A name that is taken would make the backend fail, and there is one request of a name at a time.
-        return try order.withLock { _ in
+        guard let name else { return try take(pipeline, nil, within: seconds) }
+        // A name that is taken would make the backend fail. Only the look is in order with others: what waits for a backend must not
+        // keep anybody from letting go of it.
+        try order.withLock { _ in
             try refuseTaken(name)
-            return try take(pipeline, name)
+            let isNew = state.withLock { $0.namesAsked.insert(name).inserted }
+            guard isNew else {
+                throw GroupError(.nameTaken, "A checkpoint \(name) of the group is under way", remedy: "Choose another name, or wait.")
+            }
         }
+        return try take(pipeline, name, within: seconds)
     }
 
     private func refuseTaken(_ name: String) throws {
@@ -151,39 +154,55 @@ extension GroupMachineOfStore: GroupPersistence {
     }
 
     /// What is asked for must be in the store where there is one, not only in a backend that has a whole checkpoint sooner.
-    func take(_ pipeline: EpochPipeline, _ name: String?) throws -> CheckpointReceipt {
+    func take(
+        _ pipeline: EpochPipeline, _ name: String?, within seconds: Double = CheckpointReceipt.secondsDefault
+    ) throws -> CheckpointReceipt {
         let history = state.withLock { $0.history }
-        let backend = history == nil ? nil : StoreBackend.name
-        // Who asks is told when there is no room, and may come again; the checkpoint may be made all the same when there is.
-        let request: @Sendable () async -> Result<EpochNumber, PipelineError> = {
-            do throws(PipelineError) { return .success(try await pipeline.requestCheckpoint(name: name, on: backend)) } catch {
-                return .failure(error)
-            }
+        let answer = PromisedAnswer<Result<EpochNumber, PipelineError>>()
+        let request = pipeline.ask(name: name, on: history == nil ? nil : StoreBackend.name) { answer.set($0) }
+        var result = answer.wait(seconds: seconds) { history?.waitsForRoom != nil }
+        var withdrawal = EpochPipeline.Withdrawal.answered
+        if result == nil, let request {
+            // Taken back, so that nobody is told later; one that is just being answered is answered.
+            withdrawal = pipeline.withdraw(request)
+            if withdrawal == .answered { result = answer.wait(seconds: .infinity) { false } }
         }
-        let result = Waiting.result(request) { history?.waitsForRoom != nil }
+        // The name of what was begun and not waited for stays in use.
+        if let name, withdrawal == .answered || withdrawal == .notBegun { state.withLock { _ = $0.namesAsked.remove(name) } }
         switch result {
-        case nil:
-            throw GroupError(
-                .host, "The checkpoint waits for room in the store. \(history?.waitsForRoom ?? "There is some again")",
-                remedy: "Make room and ask again; the group runs on meanwhile.")
         case .success(let number)?:
             let stop = pipeline.statistics.epochs.last?.stop ?? 0
             return CheckpointReceipt(number: number.rawValue, name: name, stopMicroseconds: Double(stop) / 1000)
         case .failure(let error)?: throw GroupError(.host, "\(error)")
+        case nil: throw notDurable(history, seconds, withdrawal)
         }
     }
 
-    // MARK: - Figures
+    /// Who asks is told what it waits for, and may come again; what has been begun may become durable all the same.
+    private func notDurable(_ history: StoreHistory?, _ seconds: Double, _ withdrawal: EpochPipeline.Withdrawal) -> GroupError {
+        if let problem = history?.waitsForRoom {
+            return GroupError(
+                .host, "The checkpoint waits for room in the store. \(problem)",
+                remedy: "Make room and ask again; the group runs on meanwhile.")
+        }
+        let rest = if case .begun(let number) = withdrawal { " It may become durable yet, as number \(number)." } else { "" }
+        return GroupError(
+            .timeout, "The checkpoint was not durable within \(CheckpointFormat.tenths(seconds)) s. \(health.reason ?? obstacle)\(rest)",
+            remedy: "Wait longer with --timeout, or see how the checkpoints go with: aurora ps")
+    }
 
-    /// Epochs that rates are taken of.
-    private static let recentEpochs = 200
+    private var obstacle: String { state.withLock { $0.pipeline }.map { "Now: \($0.progress.activity)." } ?? "There is no backend." }
+
+    // MARK: - Figures
 
     func report() -> PersistenceReport {
         var report = PersistenceReport()
         let (pipeline, history, period) = state.withLock { ($0.pipeline, $0.history, $0.period) }
         report.period = period
         guard let pipeline else { return report }
-        report.backends = pipeline.backends.compactMap { status in
+        report.health = health
+        let statuses = pipeline.backends
+        report.backends = statuses.compactMap { status in
             BackendKind(rawValue: status.name).map {
                 PersistenceReport.Backend(
                     kind: $0, durableNumber: status.durable?.rawValue,
@@ -191,60 +210,24 @@ extension GroupMachineOfStore: GroupPersistence {
             }
         }
         report.latestNumber = pipeline.lastEpoch.rawValue
+        let recent = pipeline.recentFigures
+        (report.rate, report.dirtyPagesPerSecond) = (recent.rate, recent.pagesPerSecond)
         let statistics = pipeline.statistics
         report.count = Int(clamping: statistics.count)
-        let epochs = statistics.epochs
-        let recent = epochs.suffix(GroupMachineOfStore.recentEpochs).filter { $0.period > 0 }
-        let seconds = recent.reduce(0.0) { $0 + Double($1.period) / 1e9 }
-        if seconds > 0 {
-            report.rate = Double(recent.count) / seconds
-            report.dirtyPagesPerSecond = Double(recent.reduce(0) { $0 + $1.pages + $1.stagedPages + $1.volumePages }) / seconds
-        }
-        if !epochs.isEmpty {
+        if statistics.count > 0 {
             let stops = statistics.distribution(\.stop)
             report.stops = PersistenceReport.Stops(
                 median: Double(stops.p50) / 1000, p99: Double(stops.p99) / 1000, max: Double(stops.max) / 1000)
         }
+        // What a crash would resume is in the store, where there is one.
+        let durable = statuses.first { $0.name == StoreBackend.name } ?? statuses.first
+        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        report.durabilityLagMilliseconds = durable?.durableStop.map { Double(max(0, now - $0)) / 1e6 }
         if let history {
             let counters = history.backend.counters
             report.storedBytes = Int(clamping: counters.writtenBytes)
             report.logicalBytes = Int(clamping: counters.offeredPages &* UInt64(pageBytes))
-            report.durabilityLagMilliseconds = contexts.durableLagMilliseconds
         }
         return report
-    }
-}
-
-/// Waiting on a thread for what an asynchronous function answers.
-enum Waiting {
-    private static let lookMilliseconds = 100
-
-    /// Runs it, and returns when it has answered; never on a thread of Swift's own pool.
-    static func result<Answer: Sendable>(_ body: @escaping @Sendable () async -> Answer) -> Answer {
-        while true { if let answer = result(body, unless: { false }) { return answer } }
-    }
-
-    /// The same; nil when there is an obstacle, which is looked for until it has answered.
-    static func result<Answer: Sendable>(
-        _ body: @escaping @Sendable () async -> Answer, unless isObstructed: () -> Bool
-    ) -> Answer? {
-        let done = DispatchSemaphore(value: 0)
-        let holder = Holder<Answer>()
-        Task.detached {
-            let answer = await body()
-            holder.set(answer)
-            done.signal()
-        }
-        while true {
-            _ = done.wait(timeout: .now() + .milliseconds(lookMilliseconds))
-            if let answer = holder.value { return answer }
-            if isObstructed() { return nil }
-        }
-    }
-
-    private final class Holder<Answer: Sendable>: Sendable {
-        private let answer = Mutex<Answer?>(nil)
-        func set(_ value: Answer) { answer.withLock { $0 = value } }
-        var value: Answer? { answer.withLock { $0 } }
     }
 }

@@ -18,6 +18,7 @@ final class GroupMachineOfStore: GroupMachine {
         /// The host's side of the group as it is now.
         let context: @Sendable () -> GroupContext?
         let warn: @Sendable (String) -> Void
+        let tell: @Sendable (GroupEvent.Kind, String) -> Void
     }
 
     let machine: Machine
@@ -37,6 +38,8 @@ final class GroupMachineOfStore: GroupMachine {
         var history: StoreHistory?
         var memory: MemoryBackend?
         var period: PersistencePeriod
+        /// Names of checkpoints that are being made, or were begun and not waited for.
+        var namesAsked: Set<String> = []
         /// Whether the program runs, so that there is something to go back to.
         var hasBegun = false
         /// Whether the backends of the configuration were attached.
@@ -49,6 +52,8 @@ final class GroupMachineOfStore: GroupMachine {
         var standsOn: UInt64?
         /// Why the machine was ended from here.
         var lossReason: String?
+        /// Looks after the checkpoints, from the first pipeline on.
+        var healthWatch: HealthWatch?
         /// What it took to go on from `origin`.
         var watch: RestoreWatch?
 
@@ -114,6 +119,7 @@ final class GroupMachineOfStore: GroupMachine {
             defer { (state.pipeline, state.history) = (nil, nil) }
             return (state.pipeline, state.history)
         }
+        state.withLock { $0.healthWatch.take() }?.end()
         workingSet?.leave(machine)
         machine.stop()
         history?.giveUpWaiting()

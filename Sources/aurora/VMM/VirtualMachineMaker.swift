@@ -26,7 +26,8 @@ enum VirtualMachineMaker {
         configuration.consoleLog = specification.consoleLog
         let environment = GroupMachineOfStore.Environment(
             configuration: specification.configuration, streamName: specification.directory.streamName,
-            storePath: specification.storePath, context: specification.context, warn: specification.warn)
+            storePath: specification.storePath, context: specification.context, warn: specification.warn,
+            tell: specification.tell)
         guard let opening else {
             let imagePath = "\(CommandContext.data.imagePath(specification.configuration.image))/root.ext4"
             let disks = try MachineDisks(specification.disks, imagePath: imagePath, directory: specification.directory.path)

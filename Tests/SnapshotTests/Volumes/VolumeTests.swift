@@ -24,6 +24,23 @@ final class ArraySource: PageSource, @unchecked Sendable {
     }
 }
 
+/// A base whose blocks cannot be read yet.
+private final class HeldSource: PageSource {
+    let isAsked = Atomic(false)
+    let isHeld = Atomic(true)
+    private let blocks: Int
+
+    init(blocks: Int) { self.blocks = blocks }
+
+    func has(_ page: Int) -> Bool { page < blocks }
+
+    func read(page: Int, count: Int, into buffer: UnsafeMutableRawBufferPointer) throws(PageSourceError) {
+        isAsked.store(true, ordering: .releasing)
+        while isHeld.load(ordering: .acquiring) { usleep(500) }
+        buffer.initializeMemory(as: UInt8.self, repeating: 1)
+    }
+}
+
 /// A scratch storage whose N-th operation fails: once, or from then on.
 final class FaultyScratch: ScratchStorage, @unchecked Sendable {
     // Safety: used by one thread in these tests.
@@ -113,6 +130,26 @@ struct VolumeTests {
 
     private static func padded(_ bytes: [UInt8]) -> [UInt8] { bytes + [UInt8](repeating: 0, count: blocks * pageBytes - bytes.count) }
 
+    /// A base that takes its time keeps whoever hands it over, and neither a stop nor the guest's writes.
+    @Test func aStopDoesNotWaitForTheBase() throws {
+        let source = HeldSource(blocks: Self.baseBlocks)
+        let volume = try CheckpointedVolume(
+            byteCount: Int64(Self.blocks * pageBytes), base: source, baseBlocks: Self.baseBlocks, scratch: try ScratchFile(in: nil))
+        let streaming = try Thread(name: "stream") {
+            _ = try? volume.stream(from: 0, lookingAt: 3, atMost: 1, withBase: true) { _, fill in
+                let block = UnsafeMutableRawBufferPointer.allocate(byteCount: pageBytes, alignment: pageBytes)
+                defer { block.deallocate() }
+                try fill(block)
+            }
+        }
+        while !source.isAsked.load(ordering: .acquiring) { usleep(500) }
+        try volume.put([UInt8](repeating: 7, count: pageBytes), at: 0)
+        volume.freeze()
+        #expect(volume.dirtyBlocks == 0)
+        source.isHeld.store(false, ordering: .releasing)
+        streaming.join()
+    }
+
     /// Random writes, discards, freezes and collections, interleaved, also in the middle of a collection.
     @Test(arguments: 0..<40)
     func aModelAgrees(round: Int) throws {
@@ -179,7 +216,7 @@ struct VolumeTests {
         var image = [UInt8](repeating: 0, count: blocks * pageBytes)
         var position: Int? = 0
         while let start = position {
-            position = try volume.stream(from: start, count: 5) { block, fill in
+            position = try volume.stream(from: start, lookingAt: 7, atMost: 5, withBase: true) { block, fill in
                 try image.withUnsafeMutableBytes { try fill(.init(rebasing: $0[block * pageBytes..<(block + 1) * pageBytes])) }
             }
         }
