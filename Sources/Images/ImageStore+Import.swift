@@ -79,6 +79,7 @@ extension ImageStore {
         stack.progress(.step("making the root file system"))
         try area.runRecipe(
             "import/make-root.sh",
-            [stack.root, "\(area.result)/root.ext4", "\(bytes)", "\(inodes)", uuid, isTime ? plan.created ?? "" : ""])
+            [stack.root, "\(area.result)/root.ext4", "\(bytes)", "\(inodes)", uuid, isTime ? plan.created ?? "" : ""],
+            isWatched: true)
     }
 }

@@ -63,7 +63,8 @@ struct LayerStack {
         let limit = bytesMax + bytesMax / 8 + (1 << 20)
         do throws(ImageError) {
             try area.runRecipe(
-                "confined.sh", ["\(limit)", "\(ImportLimits.decompressionSecondsMax)"] + compression.command, input: input, output: output)
+                "confined.sh", ["\(limit)", "\(ImportLimits.decompressionSecondsMax)"] + compression.command, input: input, output: output,
+                isWatched: true)
         } catch {
             if let size = try? Files.size(output).bytes, size >= limit {
                 throw ImportRefusal("\(what) unpacks to more than \(limit) bytes")
