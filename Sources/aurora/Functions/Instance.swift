@@ -130,11 +130,11 @@ final class Instance: Sendable {
 
     /// The pages that were touched so far; the guest stands still meanwhile.
     private func touched() throws -> WorkingSet {
-        let wasPaused = machine.isPaused
-        machine.pause()
-        defer { if !wasPaused { machine.resume() } }
+        let resting = try machine.hold()
         singleFaults.withLock { $0 = nil }
-        return try memory.touched()
+        let touched = try memory.touched()
+        resting.resume()
+        return touched
     }
 
     /// The guest-physical addresses of the top page tables in a launch image.
