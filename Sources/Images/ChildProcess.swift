@@ -34,40 +34,24 @@ struct ChildProcess {
         do throws(SystemError) { return try spawn() } catch { throw .system(error) }
     }
 
+    /// What a recipe needs beyond the few variables of every process of ours: the way to the package archive.
+    private static let archiveVariables: Set<String> = [
+        "ALL_PROXY", "APT_CONFIG", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ftp_proxy", "http_proxy",
+        "https_proxy", "no_proxy",
+    ]
+
     private func spawn() throws(SystemError) -> pid_t {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        if let inputDescriptor {
-            posix_spawn_file_actions_adddup2(&actions, inputDescriptor, STDIN_FILENO)
-        } else {
-            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, input, O_RDONLY, 0)
+        let reading = inputDescriptor == nil ? SharedDescriptor(try OwnedDescriptor.open(input, O_RDONLY)) : nil
+        let messages = try OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND)
+        let writing = try output.map { path throws(SystemError) in
+            SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC))
         }
-        posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
-        if let output {
-            posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
-        } else {
-            posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO)
-        }
-        if let lock { posix_spawn_file_actions_adddup2(&actions, lock.descriptor, Self.inheritedLock) }
-
-        // A child must not inherit that its parent ignores SIGPIPE and SIGXFSZ, or has signals blocked.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        sigaddset(&signals, SIGPIPE)
-        sigaddset(&signals, SIGXFSZ)
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-
-        var arguments = command.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        var child: pid_t = 0
-        let result = posix_spawnp(&child, command.first ?? "", &actions, &attributes, &arguments, clinux_environment())
-        guard result == 0 else { throw SystemError("run", command.first ?? "", errno: Errno(rawValue: result)) }
+        var descriptors = [(inputDescriptor ?? reading?.rawValue ?? -1, Int32(0)), (writing?.rawValue ?? messages.rawValue, 1), (messages.rawValue, 2)]
+        if let lock { descriptors.append((lock.descriptor, Self.inheritedLock)) }
+        let environment = OwnProcess.passedEnvironment(also: Self.archiveVariables)
+        let child = try ProgramStart(command.first ?? "", command, environment: environment).start(descriptors)
+        // Until here: the numbers are in use.
+        _ = (reading?.rawValue, messages.rawValue, writing?.rawValue)
         return child
     }
 

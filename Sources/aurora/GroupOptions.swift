@@ -40,7 +40,9 @@ struct GroupOptions: ParsableArguments {
     @Flag(name: .customLong("rm"), help: "Remove the group when the program ends.")
     var remove = false
 
-    @Option(parsing: .unconditional, help: "Seconds the guest may take to start.")
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("How long the guest may take to start: 30, 2m.", valueName: "time"),
+        transform: TimeSpan.wholeOption)
     var startTimeout = GroupConfiguration.startTimeoutSecondsDefault
 
     @Option(

@@ -18,24 +18,11 @@ struct ImageCommand: ParsableCommand {
     static var images: ImageStore { ImageStore(dataPath: dataPath) }
     static var kernels: KernelStore { KernelStore(dataPath: dataPath) }
 
-    /// A size as people read it, for example "128 MiB".
-    static func readable(_ bytes: Int) -> String {
-        let units = ["B", "KiB", "MiB", "GiB", "TiB"]
-        var value = bytes
-        var unit = 0
-        while value >= 10 * 1024 || (value >= 1024 && value.isMultiple(of: 1024)), unit < units.count - 1 {
-            value /= 1024
-            unit += 1
-        }
-        return "\(value) \(units[unit])"
-    }
+    /// A size as all commands write it.
+    static func readable(_ bytes: Int) -> String { MemorySize.format(bytes) }
 
     /// Standard JSON of Aurora's commands: keys sorted, slashes as they are.
-    static func json(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
-    }
+    static func json(_ value: some Encodable) throws -> String { try CommandContext.json(value) }
 }
 
 /// An image as `ls --format json` and `inspect` show it.

@@ -9,7 +9,9 @@ struct StopCommand: ParsableCommand {
             + "command returns, the group's name and ports are free. An image, or --stop-signal of aurora run and persist, may name "
             + "another signal than SIGTERM.")
 
-    @Option(name: [.customShort("t", allowingJoined: true), .customLong("time")], parsing: .unconditional, help: "Seconds before SIGKILL.")
+    @Option(
+        name: [.customShort("t", allowingJoined: true), .customLong("time")], parsing: .unconditional,
+        help: ArgumentHelp("How long before SIGKILL: 10, 500ms, 2m.", valueName: "time"), transform: TimeSpan.wholeOption)
     var seconds = 10
 
     @Argument(help: "Names of groups.") var names: [String]

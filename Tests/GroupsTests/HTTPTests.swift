@@ -64,6 +64,26 @@ import Testing
         }
     }
 
+    /// Whoever ends while it is asked is not running: at once, after the question, in the middle of the answer.
+    @Test(arguments: [0, 1, 2]) func endOfTheServerIsAnAnswer(_ stage: Int) throws {
+        let home = try TemporaryDirectory()
+        let path = "\(home.path)/s"
+        let listener = SharedDescriptor(try Socket.listen(unix: path))
+        try DetachedThread.start("server") {
+            let number = clinux_accept_blocking(listener.rawValue)
+            guard number >= 0 else { return }
+            let client = OwnedDescriptor(adopting: Int32(number))
+            if stage > 0 {
+                var chunk = [UInt8](repeating: 0, count: 4096)
+                _ = clinux_recv(client.rawValue, &chunk, chunk.count)
+            }
+            if stage > 1 { _ = "HTTP/1.1 200".withCString { clinux_send(client.rawValue, $0, 12) } }
+        }
+        let error = #expect(throws: GroupError.self) { try HTTPClient.send(HTTPRequest(method: "GET", path: "/x"), to: path) }
+        #expect(error?.kind == (stage < 2 ? .notRunning : .host), "\(String(describing: error))")
+        withExtendedLifetime(listener) {}
+    }
+
     @Test(.timeLimit(.minutes(5))) func serverOutlivesHostileClients() throws {
         let home = try TemporaryDirectory()
         let path = "\(home.path)/" + String(repeating: "long-directory-name/", count: 6)

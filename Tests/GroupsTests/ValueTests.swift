@@ -11,6 +11,14 @@ import Testing
         #expect(try SignalName(parsing: text).number == number)
     }
 
+    @Test(arguments: [("10", 10), ("0.5s", 0.5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("-1", -1), ("0", 0)] as [(String, Double)])
+    func timesAreSecondsOrHaveAUnit(_ text: String, _ seconds: Double) throws {
+        #expect(try TimeSpan.seconds(parsing: text) == seconds)
+    }
+
+    @Test(arguments: ["", "x", "s", "nan", "inf", "1e99", "10 s", "5y", "1e300h"])
+    func strangeTimesAreRefused(_ text: String) { #expect(throws: GroupError.self) { try TimeSpan.seconds(parsing: text) } }
+
     @Test(arguments: ["", "NOPE", "0", "65", "-1", "RTMIN+31", "RTMAX-31", "RTMIN+-1", "99999999999999999999"])
     func strangeSignalsAreRefusedWithTheList(_ text: String) throws {
         let error = #expect(throws: GroupError.self) { try SignalName(parsing: text) }

@@ -28,6 +28,8 @@ public final class InstanceHostLink: Sendable {
         process = try ProgramStart(
             program, ["aurora", "instance-host", "--launch", launchPath, "--base", base], membership: .ownGroup
         ).start(standard + [(far.rawValue, InstanceHostLink.socketDescriptor)])
+        // Until here: the number is in use.
+        _ = far.rawValue
     }
 
     deinit { end() }

@@ -35,11 +35,7 @@ public struct PersistencePeriod: Hashable, Sendable, Codable, CustomStringConver
 
     private static func microseconds(of text: String) -> Double? {
         if text.hasSuffix("/s") { return Double(text.dropLast(2)).map { 1_000_000 / $0 } }
-        let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6), ("m", 6e7), ("h", 3.6e9)]
-        for (unit, factor) in units where text.hasSuffix(unit) {
-            return Double(text.dropLast(unit.count)).map { $0 * factor }
-        }
-        return nil
+        return TimeSpan.microseconds(of: text)
     }
 
     /// Checkpoints a second; nil for `manual`.

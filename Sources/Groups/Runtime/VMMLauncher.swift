@@ -31,6 +31,8 @@ public enum VMMLauncher {
             _ = try ProgramStart(program, arguments, membership: .ownSession).start([
                 (null.rawValue, 0), (log.rawValue, 1), (log.rawValue, 2), (lock.rawValue, lockDescriptor), (far.rawValue, clientDescriptor),
             ])
+            // Until here: the numbers are in use.
+            _ = (null.rawValue, log.rawValue, lock.rawValue, far.rawValue)
             return near
         } catch {
             throw GroupError(.host, "\(error)")

@@ -12,7 +12,9 @@ struct TopCommand: ParsableCommand {
             a look. LAST are the stop times of late, each a block.
             """)
 
-    @Option(name: [.customShort("i"), .long], parsing: .unconditional, help: "Seconds between two looks.")
+    @Option(
+        name: [.customShort("i"), .long], parsing: .unconditional,
+        help: ArgumentHelp("The time between two looks: 1, 500ms.", valueName: "time"), transform: TimeSpan.option)
     var interval = 1.0
 
     @Flag(name: .customLong("no-stream"), help: "Print once.")
