@@ -46,7 +46,9 @@ struct ChildProcess {
         let writing = try output.map { path throws(SystemError) in
             SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC))
         }
-        var descriptors = [(inputDescriptor ?? reading?.rawValue ?? -1, Int32(0)), (writing?.rawValue ?? messages.rawValue, 1), (messages.rawValue, 2)]
+        var descriptors = [
+            (inputDescriptor ?? reading?.rawValue ?? -1, Int32(0)), (writing?.rawValue ?? messages.rawValue, 1), (messages.rawValue, 2),
+        ]
         if let lock { descriptors.append((lock.descriptor, Self.inheritedLock)) }
         let environment = OwnProcess.passedEnvironment(also: Self.archiveVariables)
         let child = try ProgramStart(command.first ?? "", command, environment: environment).start(descriptors)

@@ -21,7 +21,8 @@ public enum OwnProcess {
     ///
     /// Keys, tokens and all else that a login or a service manager puts there are none of its business.
     private static let passedNames: Set<String> = [
-        "HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "SWIFT_BACKTRACE", "TMPDIR", "TZ", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+        "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "SWIFT_BACKTRACE", "TMPDIR", "TZ", "XDG_DATA_HOME",
+        "XDG_RUNTIME_DIR",
     ]
     private static let ownPrefix = "AURORA_"
 

@@ -14,18 +14,19 @@ struct ImageBuildCommand: ParsableCommand {
     var name: ImageName
 
     @Option(
-        help: ArgumentHelp("Debian packages to install, separated by commas.", valueName: "a,b,c"),
+        parsing: .unconditional, help: ArgumentHelp("Debian packages to install, separated by commas.", valueName: "a,b,c"),
         transform: { try PackageRequest.list($0) })
     var packages: [PackageRequest]
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Python packages to install with this host's pip, wheels only, separated by commas; the image needs python3.",
             valueName: "a,b,c"),
         transform: { try PipRequest.list($0) })
     var pip: [PipRequest] = []
 
-    @Option(help: "The size of the root file system; the file is sparse.", transform: { try ImageSize($0) })
+    @Option(parsing: .unconditional, help: "The size of the root file system; the file is sparse.", transform: { try ImageSize($0) })
     var size: ImageSize = .standard
 
     @Flag(help: "Build even if an image of the same inputs is there.")

@@ -25,10 +25,12 @@ struct ImageImportCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("The image's name; that of the source when absent.", valueName: "name"), transform: { try ImageName($0) })
     var name: ImageName?
 
-    @Option(help: "The size of the root file system; twice what is in it, 4G at least, when absent.", transform: { try ImageSize($0) })
+    @Option(
+        parsing: .unconditional, help: "The size of the root file system; twice what is in it, 4G at least, when absent.",
+        transform: { try ImageSize($0) })
     var size: ImageSize?
 
-    @Option(help: "The most that the layers may unpack to, for example 8G.")
+    @Option(parsing: .unconditional, help: "The most that the layers may unpack to, for example 8G.")
     var unpackedMax = MemorySize.format(ImportLimits().unpackedBytesMax)
 
     @OptionGroup var progress: ProgressOptions

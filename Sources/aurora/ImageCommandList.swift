@@ -11,7 +11,7 @@ struct ImageListCommand: ParsableCommand {
         case table, json
     }
 
-    @Option(help: "How to print the list: table or json.")
+    @Option(parsing: .unconditional, help: "How to print the list: table or json.")
     var format: Format = .table
 
     @Flag(name: [.short, .long], help: "Print names only.")

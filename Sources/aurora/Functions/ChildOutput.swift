@@ -33,6 +33,8 @@ final class ChildOutput {
             command[0], [name ?? command[0]] + command.dropFirst(),
             environment: OwnProcess.passedEnvironment(also: ChildOutput.variables)
         ).start([(input.rawValue, 0), (writing.rawValue, 1), (messages.rawValue, 2)])
+        // Until here: the numbers are in use.
+        _ = (input.rawValue, writing.rawValue)
     }
 
     deinit { if process > 0 { ChildOutput.kill(process) } }

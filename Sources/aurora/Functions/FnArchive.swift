@@ -20,17 +20,12 @@ enum FnArchive {
     private static func pack(_ path: String) throws -> [UInt8] {
         let number = try systemCall("create", "a file in memory") { clinux_memfd_create("code.zip", 1) }
         let file = OwnedDescriptor(adopting: Int32(number))
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, file.rawValue, 1)
-        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
-        let words = ["bsdtar", "--format", "zip", "-cf", "-", "-C", path, "."]
-        let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        var process = pid_t()
-        let result = posix_spawnp(&process, "bsdtar", &actions, nil, arguments, clinux_environment())
-        guard result == 0 else {
+        let process: Int32
+        do throws(SystemError) {
+            process = try ProgramStart("bsdtar", ["bsdtar", "--format", "zip", "-cf", "-", "-C", path, "."]).start([
+                (0, 0), (file.rawValue, 1), (2, 2),
+            ])
+        } catch {
             throw GroupError(
                 .host, "Cannot run bsdtar to pack \(path)", remedy: "Install the package libarchive-tools, or give a ZIP archive.")
         }

@@ -16,10 +16,13 @@ struct FnCommand: ParsableCommand {
 
 /// Which gateway a command speaks to.
 struct GatewayOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The gateway; also $AURORA_ENDPOINT. Default: http://127.0.0.1:9000.", valueName: "url"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("The gateway; also $AURORA_ENDPOINT. Default: http://127.0.0.1:9000.", valueName: "url")
+    )
     var endpoint: String?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "A file with the gateway's token; also $AURORA_TOKEN_FILE. That of a gateway of this user is found.", valueName: "file"))
     var tokenFile: String?

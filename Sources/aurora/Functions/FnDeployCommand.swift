@@ -13,13 +13,15 @@ struct FnDeployCommand: ParsableCommand {
     @OptionGroup var gateway: GatewayOptions
     @Argument(help: "The function's name.") var name: String
     @Argument(help: ArgumentHelp("The code: a directory or a ZIP archive.", valueName: "dir|zip")) var code: String
-    @Option(help: "python3, or provided (the program `bootstrap` of the code).") var runtime = "python3"
-    @Option(help: "What is called: module.function.") var handler = ""
-    @Option(help: ArgumentHelp("Memory of an instance.", valueName: "size")) var memory = "128M"
-    @Option(help: ArgumentHelp("The longest a request may take.", valueName: "seconds")) var timeout = 3
-    @Option(help: ArgumentHelp("Set a variable of the function's environment; repeatable.", valueName: "name=value")) var env: [String] = []
-    @Option(help: "The image to use instead of the runtime's.") var image = ""
-    @Option(help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
+    @Option(parsing: .unconditional, help: "python3, or provided (the program `bootstrap` of the code).") var runtime = "python3"
+    @Option(parsing: .unconditional, help: "What is called: module.function.") var handler = ""
+    @Option(parsing: .unconditional, help: ArgumentHelp("Memory of an instance.", valueName: "size")) var memory = "128M"
+    @Option(parsing: .unconditional, help: ArgumentHelp("The longest a request may take.", valueName: "seconds")) var timeout = 3
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("Set a variable of the function's environment; repeatable.", valueName: "name=value")) var env: [String] = []
+    @Option(parsing: .unconditional, help: "The image to use instead of the runtime's.") var image = ""
+    @Option(parsing: .unconditional, help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
     @Flag(help: "Take the snapshot at the first invocation/next, without the runtime's hooks.") var noSnapStart = false
     @Flag(name: [.short, .long], help: "Print nothing but errors.") var quiet = false
     /// A build with a new runtime image takes minutes.

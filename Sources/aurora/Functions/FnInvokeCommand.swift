@@ -12,7 +12,8 @@ struct FnInvokeCommand: ParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
     @Argument(help: "The function's name.") var name: String
-    @Option(help: ArgumentHelp("The event: JSON, @FILE, or - for standard input.", valueName: "json|@file|-")) var payload = "{}"
+    @Option(parsing: .unconditional, help: ArgumentHelp("The event: JSON, @FILE, or - for standard input.", valueName: "json|@file|-"))
+    var payload = "{}"
     @Flag(help: "Print the end of the log to standard error.") var log = false
     @Flag(name: .customLong("async"), help: "Have it invoked later; print the request's id.") var isAsynchronous = false
 

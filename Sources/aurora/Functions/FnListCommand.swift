@@ -9,7 +9,7 @@ struct FnListCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List the functions.", aliases: ["list"])
 
     @OptionGroup var gateway: GatewayOptions
-    @Option(help: "How to print the list: table or json.") var format = ListFormat.table
+    @Option(parsing: .unconditional, help: "How to print the list: table or json.") var format = ListFormat.table
     @Flag(name: [.short, .long], help: "Print names only.") var quiet = false
 
     func run() throws {
@@ -48,7 +48,7 @@ struct FnStatCommand: ParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
     @Argument(help: "The functions; all by default.") var names: [String] = []
-    @Option(help: "How to print: table or json.") var format = ListFormat.table
+    @Option(parsing: .unconditional, help: "How to print: table or json.") var format = ListFormat.table
 
     func run() throws {
         let status = try gateway.status()
@@ -85,7 +85,7 @@ struct FnLogsCommand: ParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
     @Argument(help: "The function's name.") var name: String
-    @Option(help: "How many bytes of the end, at most.") var bytes = 65536
+    @Option(parsing: .unconditional, help: "How many bytes of the end, at most.") var bytes = 65536
 
     func run() throws {
         _ = try GatewayOptions.path(name)
@@ -128,8 +128,8 @@ struct FnEventsCommand: ParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
     @Argument(help: "The function; all by default.") var name: String?
-    @Option(help: "How to print: table or json.") var format = ListFormat.table
-    @Option(help: ArgumentHelp("Take a dead letter away.", valueName: "id")) var remove: String?
+    @Option(parsing: .unconditional, help: "How to print: table or json.") var format = ListFormat.table
+    @Option(parsing: .unconditional, help: ArgumentHelp("Take a dead letter away.", valueName: "id")) var remove: String?
 
     func run() throws {
         if let remove {

@@ -16,19 +16,27 @@ struct ServeCommand: ParsableCommand {
             Ends at SIGTERM when running requests were answered; at a second one at once.
             """)
 
-    @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port")) var listen = "127.0.0.1:9000"
-    @Option(help: ArgumentHelp("A file with the token that clients must show, for its owner alone.", valueName: "file"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Where to listen.", valueName: "host:port")) var listen = "127.0.0.1:9000"
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("A file with the token that clients must show, for its owner alone.", valueName: "file")
+    )
     var tokenFile: String?
     @Flag(help: "Serve whoever connects, which is every user of this host. Other hosts are not served then.") var noToken = false
-    @Option(help: ArgumentHelp("Requests served at once, over all functions.", valueName: "count")) var concurrency = 256
-    @Option(help: ArgumentHelp("Instances alive at once, idle ones included.", valueName: "count")) var instances = 1024
-    @Option(help: ArgumentHelp("Memory promised to instances alive at once; the default is eight times the host's.", valueName: "size"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Requests served at once, over all functions.", valueName: "count"))
+    var concurrency = 256
+    @Option(parsing: .unconditional, help: ArgumentHelp("Instances alive at once, idle ones included.", valueName: "count")) var instances =
+        1024
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Memory promised to instances alive at once; the default is eight times the host's.", valueName: "size"))
     var memory: String?
-    @Option(help: ArgumentHelp("How long an idle instance is kept.", valueName: "seconds")) var idleTimeout = 300
-    @Option(help: ArgumentHelp("How long a request waits for an instance before 429.", valueName: "milliseconds")) var waitLimit = 10_000
-    @Option(help: ArgumentHelp("Machines kept ready for each runtime.", valueName: "count")) var pool = 4
-    @Option(help: ArgumentHelp("Before the first retry of an asynchronous invocation.", valueName: "milliseconds")) var retryDelay = 60_000
-    @Option(help: "The least level of messages: debug, info, warning, error.") var logLevel = "info"
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long an idle instance is kept.", valueName: "seconds")) var idleTimeout = 300
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long a request waits for an instance before 429.", valueName: "milliseconds"))
+    var waitLimit = 10_000
+    @Option(parsing: .unconditional, help: ArgumentHelp("Machines kept ready for each runtime.", valueName: "count")) var pool = 4
+    @Option(parsing: .unconditional, help: ArgumentHelp("Before the first retry of an asynchronous invocation.", valueName: "milliseconds"))
+    var retryDelay = 60_000
+    @Option(parsing: .unconditional, help: "The least level of messages: debug, info, warning, error.") var logLevel = "info"
 
     func validate() throws {
         for (name, value, range) in [

@@ -35,7 +35,7 @@ struct StoreInitCommand: ParsableCommand {
         commandName: "init", abstract: "Make a store in a new file or on an empty block device.",
         discussion: "A file is sparse: its size is a limit, not a cost. aurora persist makes the usual store by itself.")
 
-    @Option(help: "The size of a new file.")
+    @Option(parsing: .unconditional, help: "The size of a new file.")
     var size = MemorySize.format(Int(StoreConfiguration.fileBytesDefault))
 
     @Flag(help: "Overwrite what is on the block device or in the file.")
@@ -86,7 +86,7 @@ struct StoreIdentityCommand: ParsableCommand {
 struct StoreStatCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "stat", abstract: "Show what the store holds.")
 
-    @Option(help: "How to write it: table or json.")
+    @Option(parsing: .unconditional, help: "How to write it: table or json.")
     var format = ListFormat.table
     @OptionGroup var store: StoreOptions
 

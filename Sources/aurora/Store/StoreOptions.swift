@@ -4,7 +4,9 @@ import Groups
 
 /// Which store a command is about.
 struct StoreOptions: ParsableArguments {
-    @Option(name: .customLong("store"), help: "The store: a file or a block device; the group's, $AURORA_STORE or the data directory's.")
+    @Option(
+        name: .customLong("store"), parsing: .unconditional,
+        help: "The store: a file or a block device; the group's, $AURORA_STORE or the data directory's.")
     var path: String?
 
     /// The store of a group, for reading; where the group does not say otherwise, the usual one.
