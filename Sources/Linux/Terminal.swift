@@ -8,6 +8,9 @@ public enum Terminal {
     /// Writes words of ours to standard error, foreign ones in them made visible; a text nobody can read any more is dropped.
     public static func writeError(_ text: String) { write(text.visible, to: STDERR_FILENO) }
 
+    /// Writes to standard error what moves the cursor itself; foreign words in it are the caller's to make visible.
+    public static func writeSteering(_ text: String) { write(text, to: STDERR_FILENO) }
+
     /// Shows how far something is, in place of what was shown before; nothing when standard error is no terminal.
     public static func showProgress(_ text: String) {
         guard isTerminal(STDERR_FILENO) else { return }

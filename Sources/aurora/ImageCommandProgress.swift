@@ -43,7 +43,7 @@ final class ProgressReport: Sendable {
 
     /// Reports to a terminal or to plain lines.
     init(
-        isTerminal: Bool, write: @escaping @Sendable (String) -> Void = { Terminal.writeError($0) },
+        isTerminal: Bool, write: @escaping @Sendable (String) -> Void = { Terminal.writeSteering($0) },
         now: @escaping @Sendable () -> Int64 = { clinux_monotonic_milliseconds() }
     ) {
         self.isTerminal = isTerminal
@@ -66,10 +66,10 @@ final class ProgressReport: Sendable {
         state.withLock { state in
             switch event {
             case .step(let step):
-                state.step = step
+                state.step = step.visibleLine
                 state.stepStart = now
                 state.isTold = isTerminal || now - start >= Self.patienceMilliseconds
-                if state.isTold { tell("aurora: \(step)\n", &state, now) }
+                if state.isTold { tell("aurora: \(state.step)\n", &state, now) }
             case .written(let bytes): goOn(bytes, &state, now)
             }
         }
