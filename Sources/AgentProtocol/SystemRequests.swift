@@ -79,11 +79,11 @@ public struct ConfigureRequest: MessageBody, Equatable, Sendable {
 
 /// `mount`: mount a file system in the guest; the mount point is created when it does not exist.
 public struct MountRequest: MessageBody, Equatable, Sendable {
-    /// The device, for example `/dev/vdb`.
+    /// The device, for example `/dev/vdb`; a directory or file when the file system's type is empty.
     public var device: Text
     /// The absolute path to mount on.
     public var path: Text
-    /// The file system's type, for example `ext4`.
+    /// The file system's type, for example `ext4`; empty: what `device` names is there a second time.
     public var fileSystem: Text
     /// Whether writing is refused.
     public var readOnly: Bool

@@ -54,6 +54,17 @@ import Testing
         #expect(error?.description == "Cannot mount /dev/none on \(path): No such file or directory")
     }
 
+    /// A directory is mounted a second time, for reading only where that is wanted.
+    @Test(.enabled(if: geteuid() == 0)) func mountsDirectoriesAgain() throws {
+        let agent = try AgentFixture()
+        let (source, path) = (agent.directory.path + "/source", agent.directory.path + "/second")
+        #expect(try agent.run(["sh", "-c", "mkdir \(source) && echo there >\(source)/file"]).status == ExitStatus(.code, 0))
+        try agent.client().mount(MountRequest(device: Text(source), path: Text(path), fileSystem: "", readOnly: true))
+        #expect(try agent.run(["cat", path + "/file"]).output == "there\n")
+        #expect(try agent.run(["sh", "-c", "echo x >\(path)/file"]).status != ExitStatus(.code, 0))
+        #expect(try agent.run(["sh", "-c", "echo x >\(source)/file"]).status == ExitStatus(.code, 0))
+    }
+
     @Test(.enabled(if: geteuid() == 0)) func reseedsTheGenerator() throws {
         let agent = try AgentFixture()
         try agent.client().reseed(entropy: [UInt8](repeating: 0x5A, count: 64))

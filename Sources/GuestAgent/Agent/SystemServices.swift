@@ -58,10 +58,16 @@ enum SystemServices {
     /// Mounts a file system.
     static func mount(_ request: MountRequest) -> Failure? {
         Files.makeDirectories(request.path)
-        let flags = UInt(request.readOnly ? MS_RDONLY : 0)
+        let isBound = request.fileSystem.isEmpty
+        let access = UInt(request.readOnly ? MS_RDONLY : 0)
         let result = withCString(request.device) { device in
             withCString(request.path) { path in
-                withCString(request.fileSystem) { type in sys_mount(device, path, type, flags, nil) }
+                withCString(request.fileSystem) { type in
+                    let result = sys_mount(device, path, type, isBound ? UInt(MS_BIND) : access, nil)
+                    // A bind mount takes no other flag but when it is changed.
+                    guard isBound, request.readOnly, result >= 0 else { return result }
+                    return sys_mount(device, path, type, UInt(MS_BIND | MS_REMOUNT) | access, nil)
+                }
             }
         }
         return result < 0 ? failure(result, "mount " + request.device + " on " + request.path) : nil

@@ -89,15 +89,17 @@ struct BuildFunction {
     /// Makes the code read-only, as Lambda has it, and leaves a function so much room on its disk as it was promised: the rest is taken by
     /// a file, so that it is told when that is full.
     ///
-    /// An image without these programs goes without; what instances write is bounded on the host as well.
+    /// An image without these programs has the whole disk; what instances write is bounded on the host as well.
     private static func settle(_ function: DeployedFunction, _ machine: BuildMachine) throws {
         let room = (function.scratchMiB ?? FunctionSettings.scratchMiBDefault) << 20
         let line =
-            "mount --bind /var/task /var/task && mount -o remount,bind,ro /var/task; "
-            + "had=$(stat -c %s $0 2>/dev/null || echo 0) && free=$(df -B1 --output=avail / | tail -n 1) && "
+            "had=$(stat -c %s $0 2>/dev/null || echo 0) && free=$(df -B1 --output=avail / | tail -n 1) && "
             + "rest=$((had + free - \(room))) && [ $rest -gt 0 ] && fallocate -l $rest $0"
         let request = StartRequest(arguments: ["sh", "-c", Text(line), "/var/runtime/reserved"])
         _ = try ExecRelay.collect(try machine.agent().start(request))
+        let agent = try machine.agent()
+        defer { agent.close() }
+        try agent.mount(MountRequest(device: "/var/task", path: "/var/task", fileSystem: "", readOnly: true))
     }
 
     private func initialize(_ channel: FunctionChannel, _ runtime: LambdaRuntime) throws -> [UInt8] {

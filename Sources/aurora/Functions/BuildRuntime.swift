@@ -21,9 +21,7 @@ struct BuildRuntime {
     /// write to the root disk takes milliseconds. An image without `mount` goes without that.
     private static func layout(_ runtime: LambdaRuntime) -> String {
         "mkdir -p /var/task /var/runtime && cat >\(runtime.preload.path) && "
-            + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; } && "
-            // On the disk, not in the function's own memory.
-            + "{ umount /tmp && chmod 1777 /tmp || :; }"
+            + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; } && mkdir -p /var/tmp && chmod 1777 /var/tmp"
     }
 
     let data: DataDirectory
@@ -90,6 +88,10 @@ struct BuildRuntime {
         try agent.configure(ConfigureRequest(hostname: "function", wallClockNanoseconds: UInt64(max(0, clinux_wall_nanoseconds()))))
         agent.close()
         try BuildRuntime.run(BuildRuntime.layout(runtime), Array(runtime.preload.text.utf8), machine)
+        let mounting = try machine.agent()
+        // What is written to `/tmp` is on the disk, not in the function's own memory.
+        try mounting.mount(MountRequest(device: "/var/tmp", path: "/tmp", fileSystem: ""))
+        mounting.close()
         if !runtime.warmStart.isEmpty { try warm(runtime, function, machine) }
         let last = try machine.agent()
         try last.sync()
