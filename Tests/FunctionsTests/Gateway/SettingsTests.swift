@@ -98,7 +98,7 @@ import Testing
             #expect(fixture.builder.plans.withLock { $0.count } == 1, "no build is needed")
             let many = (0...50).map { "\"k\($0)\":\"\"" }.joined(separator: ",")
             #expect(try await fixture.send("POST", path, body: "{\"Tags\":{\(many)}}").status == 400)
-            #expect(try await fixture.send("GET", path.replacingOccurrences(of: "Af", with: "Ag")).status == 404)
+            #expect(try await fixture.send("GET", "\(path.dropLast())g").status == 404)
         }
     }
 
