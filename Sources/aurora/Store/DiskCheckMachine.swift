@@ -67,7 +67,7 @@ struct DiskCheckMachine {
     }
 
     private static func connect(_ machine: Machine) throws -> OwnedDescriptor {
-        let result = Waiting.result { () async -> Result<SharedDescriptor, VsockError> in
+        let result = PromisedAnswer.of { () async -> Result<SharedDescriptor, VsockError> in
             do throws(VsockError) {
                 return .success(SharedDescriptor(try await machine.connectVsock(port: AgentLimits.vsockPort)))
             } catch { return .failure(error) }
