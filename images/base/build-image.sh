@@ -107,6 +107,26 @@ done
 requirements=$*
 # The image every host has also checks and repairs the disks of others (e2fsck, in a machine of its own).
 [ -n "$include" ] || include=e2fsprogs
+
+# fetch_wheels VERSION: below a directory of their own, as what pip leaves there is what is copied, by whoever owns the files.
+fetch_wheels() {
+    echo "I: fetching Python packages..." >&2
+    rm -rf "$directory/wheels"
+    set -f
+    # shellcheck disable=SC2086 # one word a requirement
+    python3 -m pip install --quiet --no-input --disable-pip-version-check --no-compile --no-warn-conflicts --only-binary :all: \
+        --implementation cp --python-version "$1" --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
+        --platform any --target "$directory/wheels" $requirements >&2 || fail 7 "pip cannot install $requirements"
+    set +f
+}
+
+# Wrong names are told before anything else is done here, too.
+expected=
+if [ -n "$requirements" ]; then
+    expected=$(apt_cache policy python3 | sed -n 's/^  Candidate: \(3\.[0-9]*\)\..*/\1/p')
+    [ -z "$expected" ] || fetch_wheels "$expected"
+fi
+
 proxy=$(apt_config dump Acquire::http::Proxy | sed -n 's/^\(Acquire::http::Proxy "[^"]*"\);$/\1/p')
 # Documentation is left out, but not the directories for it: installation scripts put links there (Java's, for the manual pages that
 # it keeps elsewhere).
@@ -126,17 +146,11 @@ echo "$sources" | mmdebstrap --mode="$mode" --variant=apt --format=tar --keyring
 mkdir "$directory/root"
 : >"$directory/pip"
 
-# The wheels, below a directory of their own: what pip leaves there is what is copied, by whoever owns the files.
+# The wheels for the image's own Python, which is nearly always the one that apt's lists have.
 if [ -n "$requirements" ]; then
-    echo "I: fetching Python packages..." >&2
     version=$(tar -tf "$directory/root.tar" | sed -n 's|^\./usr/bin/python\(3\.[0-9]*\)$|\1|p' | head -n 1)
     [ -n "$version" ] || fail 7 "the image has no Python for pip's packages: add python3 to --packages"
-    set -f
-    # shellcheck disable=SC2086 # one word a requirement
-    python3 -m pip install --quiet --no-input --disable-pip-version-check --no-compile --no-warn-conflicts --only-binary :all: \
-        --implementation cp --python-version "$version" --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
-        --platform any --target "$directory/wheels" $requirements >&2 || fail 7 "pip cannot install $requirements"
-    set +f
+    [ "$version" = "$expected" ] || fetch_wheels "$version"
     ls "$directory/wheels" | sed -n 's/^\(.*\)-\([^-]*\)\.dist-info$/\1 \2/p' | sort >"$directory/pip"
     target=usr/local/lib/python$version/dist-packages
     export version target
