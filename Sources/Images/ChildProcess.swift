@@ -34,15 +34,17 @@ struct ChildProcess {
         do throws(SystemError) { return try spawn() } catch { throw .system(error) }
     }
 
-    /// What a recipe needs beyond the few variables of every process of ours: the way to the package archive.
-    private static let archiveVariables: Set<String> = [
+    /// What a recipe needs beyond the few variables of every process of ours: the way to the archives of packages, and, for an ordinary user,
+    /// what `fakeroot` keeps the owners of files with.
+    private static let passedVariables: Set<String> = [
         "ALL_PROXY", "APT_CONFIG", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ftp_proxy", "http_proxy",
-        "https_proxy", "no_proxy",
+        "https_proxy", "no_proxy", "PIP_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS",
+        "PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_TRUSTED_HOST", "SSL_CERT_FILE", "FAKEROOTKEY", "FAKED_MODE", "LD_PRELOAD",
     ]
 
     private func spawn() throws(SystemError) -> pid_t {
         let reading = inputDescriptor == nil ? SharedDescriptor(try OwnedDescriptor.open(input, O_RDONLY)) : nil
-        let messages = try OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND)
+        let messages = SharedDescriptor(try OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND))
         let writing = try output.map { path throws(SystemError) in
             SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC))
         }
@@ -50,10 +52,10 @@ struct ChildProcess {
             (inputDescriptor ?? reading?.rawValue ?? -1, Int32(0)), (writing?.rawValue ?? messages.rawValue, 1), (messages.rawValue, 2),
         ]
         if let lock { descriptors.append((lock.descriptor, Self.inheritedLock)) }
-        let environment = OwnProcess.passedEnvironment(also: Self.archiveVariables)
+        let environment = OwnProcess.passedEnvironment(also: Self.passedVariables)
         let child = try ProgramStart(command.first ?? "", command, environment: environment).start(descriptors)
         // Until here: the numbers are in use.
-        _ = (reading?.rawValue, messages.rawValue, writing?.rawValue)
+        withExtendedLifetime((reading, messages, writing)) {}
         return child
     }
 
