@@ -36,11 +36,12 @@ struct StuckPipelineTests {
         let gate = Gate()
         try pipeline.attach(gate)
         try await pipeline.barrier()
+        pipeline.setCheckpointsPaused(true)
         gate.close()
         markEverything(guest.machine)
-        try wait("a pipeline without buffers") { pipeline.progress.activity == .waitsForBuffers }
         let answered = Mutex<Result<EpochNumber, PipelineError>?>(nil)
         _ = pipeline.ask { result in answered.withLock { $0 = result } }
+        try wait("a pipeline without buffers") { pipeline.progress.activity == .waitsForBuffers }
         let detaching = try Thread(name: "detach") { try? pipeline.detach("gate") }
         // Who asked is not left alone, though the backend still stands still.
         try wait("an answer") { answered.withLock { $0 } != nil }
