@@ -3,7 +3,9 @@ internal import Synchronization
 /// Freeing what nobody has marked.
 extension Collector {
     /// Shorter runs are not discarded: they would cut the file into pieces, and each takes the file system's lock for all who write.
-    static let discardBlocksMin = 16
+    ///
+    /// They are used again where they lie, as soon as half of their segment is free.
+    static let discardBlocksMin = 32
     /// Neighbouring segments that are freed at once, with the allocation lock held: 64 MiB.
     private static let segmentsAtOnce = 16
 
