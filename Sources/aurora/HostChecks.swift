@@ -112,8 +112,8 @@ enum HostChecks {
 
     private static func fileSize() -> Finding {
         let what = "file size"
-        let limit = clinux_file_limit()
-        guard limit != .max else { return Finding(.ok, what, "not limited") }
+        let limit = clinux_file_size_limit()
+        guard limit >= 0 else { return Finding(.ok, what, "not limited") }
         return Finding(
             limit >= Int64(clamping: StoreConfiguration.fileBytesDefault) ? .ok : .warn, what,
             "files may have \(MemorySize.format(Int(clamping: limit)))",

@@ -245,12 +245,6 @@ static inline long clinux_file_limit_raise(void) {
     limit.rlim_cur = limit.rlim_max;
     CLINUX_ANSWER(setrlimit(RLIMIT_FSIZE, &limit));
 }
-/// The largest size of a file in bytes that this process may be permitted, at most INT64_MAX, which is none.
-static inline int64_t clinux_file_limit(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return -(int64_t)errno;
-    return limit.rlim_max > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_max;
-}
 static inline void clinux_ignore_signal(int number) { signal(number, SIG_IGN); }
 static inline long clinux_kill(int pid, int signal) { CLINUX_ANSWER(kill(pid, signal)); }
 /// Ends with a session of its own: what a process needs to outlive the terminal it was started from.
