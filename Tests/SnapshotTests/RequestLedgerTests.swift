@@ -16,7 +16,7 @@ import Testing
         #expect(model.answers.values.allSatisfy { $0 == 1 }, "seed \(seed): somebody was answered more than once")
         #expect(model.answers.count + model.withdrawn.count == model.asked, "seed \(seed): somebody was not answered")
         #expect(model.complaints == [], "seed \(seed)")
-        #expect(model.successes > 100, "seed \(seed): the model hardly makes checkpoints")
+        #expect(model.successes > 40, "seed \(seed): the model hardly makes checkpoints")
     }
 
     /// A request that an epoch has taken is answered when its backend goes before the epoch is handed over.
