@@ -1,5 +1,6 @@
 import ArgumentParser
 import Images
+import Linux
 
 /// `aurora image ls`.
 struct ImageListCommand: ParsableCommand {
@@ -35,7 +36,7 @@ struct ImageListCommand: ParsableCommand {
         let widths = header.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {
             let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-            print(cells.joined(separator: "  ").trimmingTrailingSpaces())
+            print(cells.joined(separator: "  ").trimmingTrailingSpaces().visibleLine)
         }
     }
 

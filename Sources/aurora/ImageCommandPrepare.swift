@@ -1,5 +1,6 @@
 import ArgumentParser
 import Images
+import Linux
 
 /// `aurora image prepare`: what every group needs, the newest kernel and the base image.
 struct ImagePrepareCommand: ParsableCommand {
@@ -17,7 +18,7 @@ struct ImagePrepareCommand: ParsableCommand {
             let kernel = try ImageCommand.kernels.ensure(offline ? .present : .newest, progress: $0)
             return (kernel, try ImageCommand.images.ensureBase(progress: $0))
         }
-        print("kernel \(kernel.manifest.release) (\(kernel.manifest.version))")
+        print("kernel \(kernel.manifest.release) (\(kernel.manifest.version))".visibleLine)
         print("image \(base.name) (\(base.manifest.packages.count) packages)")
     }
 }

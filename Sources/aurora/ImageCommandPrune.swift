@@ -3,6 +3,7 @@ import CLinux
 import Functions
 import Groups
 import Images
+import Linux
 import Snapshot
 
 /// `aurora image prune`.
@@ -24,7 +25,7 @@ struct ImagePruneCommand: ParsableCommand {
         // What was not removed yet is told as it stands when a later step fails.
         var bytes = 0
         func tell(_ items: [UnusedItem]) {
-            for item in items { print("\(item.kind) \(item.name): \(ImageCommand.readable(item.bytes))") }
+            for item in items { print("\(item.kind) \(item.name): \(ImageCommand.readable(item.bytes))".visibleLine) }
             bytes += items.reduce(0) { $0 + $1.bytes }
         }
         tell(try ImageCommand.kernels.prune(dryRun: dryRun))

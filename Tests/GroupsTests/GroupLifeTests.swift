@@ -138,7 +138,8 @@ struct GroupLifeTests {
         try group.waitUntil(.running)
         try ControlClient(group.directory).stop(graceSeconds: 60)
         #expect(try group.exitCode() == 128 + SIGTERM)
-        #expect(try group.directory.status().warnings.contains { $0.message.contains("No last checkpoint was made") && $0.message.contains("no room") })
+        let messages = try group.directory.status().warnings.map(\.message)
+        #expect(messages.contains { $0.contains("No last checkpoint was made") && $0.contains("no room") })
     }
 
     /// A program that is told to end during a rollback is told when the guest is there again.

@@ -81,8 +81,6 @@ struct StoreAccess: Sendable {
     /// Opens a store, and makes the file when there is none.
     static func openOrCreate(_ path: String) throws -> StoreAccess {
         if let access = try openIfPresent(path) { return access }
-        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        if !parent.isEmpty { try DataDirectory.create(parent) }
         try create(path, StoreConfiguration.fileBytesDefault)
         return try open(path)
     }
@@ -90,6 +88,8 @@ struct StoreAccess: Sendable {
     /// Makes a store in a new file: it appears whole, and whoever comes second finds the first one's.
     static func create(_ path: String, _ byteCount: UInt64) throws {
         let staging = "\(path).new-\(getpid())"
+        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        if !parent.isEmpty { try DataDirectory.create(parent) }
         _ = clinux_unlink(staging)
         defer { _ = clinux_unlink(staging) }
         let disk = try FileDisk.create(staging, byteCount: byteCount)

@@ -120,7 +120,7 @@ struct StoreStatCommand: ParsableCommand {
                 [$0.name, "\($0.checkpoints)", $0.latestNumber.map { "\($0)" } ?? "-", $0.latestTime ?? "-"]
             }
         ).print()
-        for stream in figures.unreadable { print("unreadable: \(stream.name): \(stream.reason)") }
+        for stream in figures.unreadable { print("unreadable: \(stream.name): \(stream.reason)".visibleLine) }
     }
 }
 
@@ -189,7 +189,7 @@ struct StoreVerifyCommand: ParsableCommand {
     /// Writes what was found; damage makes the command fail.
     static func tell(_ report: ScrubReport) throws {
         StoreCommand.endProgress()
-        for finding in report.findings { print(finding) }
+        for finding in report.findings { print("\(finding)".visibleLine) }
         if report.findingCount > report.findings.count { print("… and \(report.findingCount - report.findings.count) more") }
         print(
             "\(report.streams) streams, \(report.checkpoints) checkpoints, \(report.pages) pages; \(report.findingCount) findings, "
