@@ -33,8 +33,12 @@ enum GroupStarter {
             return print(directory.name)
         }
         if case .failed = outcome { _ = forgetIfNothingRan(directory) }
-        if case .lost = outcome, wanted.removeWhenEnded { removeDead(directory, wanted) }
-        try outcome.finish(lost: "The VMM process of group \(directory.name) was killed, or failed; see \(directory.engineLogPath)")
+        var lost = "The VMM process of group \(directory.name) was killed, or failed"
+        if case .lost = outcome {
+            let isGone = wanted.removeWhenEnded && removeDead(directory, wanted)
+            lost += isGone ? "; the group was removed" : "; see \(directory.engineLogPath), and aurora ps -a"
+        }
+        try outcome.finish(lost: lost)
     }
 
     /// Makes the store at first use and copies the image into it, so that the group's first checkpoint need not wait for that.
@@ -82,16 +86,19 @@ enum GroupStarter {
     }
 
     /// A group that was to go with its program goes although its process died, and could not see to it; what that left says why.
-    private static func removeDead(_ directory: GroupDirectory, _ wanted: GroupConfiguration) {
+    ///
+    /// One that has checkpoints stays: its program has not ended, and can go on.
+    /// - Returns: whether it is gone.
+    private static func removeDead(_ directory: GroupDirectory, _ wanted: GroupConfiguration) -> Bool {
         // A process that was killed is torn down yet.
-        guard (try? GroupEnding.wait(directory, seconds: GroupEnding.graceSeconds)) != nil else { return }
+        guard (try? GroupEnding.wait(directory, seconds: GroupEnding.graceSeconds)) != nil else { return false }
+        let store = try? StoreAccess.openIfPresent(CommandContext.data.storePath(of: wanted))
+        guard (try? store?.hasStream(GroupDirectory.streamName(directory.name))) != true else { return false }
         let said = (try? DurableFile.read(directory.engineLogPath, bytesMax: engineLogBytesMax)).flatMap { $0 } ?? []
         for line in String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).suffix(3) {
             Terminal.writeError("engine: \(line)\n")
         }
-        try? CommandContext.store.remove(directory.name)
-        let stream = GroupDirectory.streamName(directory.name)
-        try? StoreAccess.openIfPresent(CommandContext.data.storePath(of: wanted))?.removeStream(stream)
+        return (try? CommandContext.store.remove(directory.name)) != nil
     }
 
     /// What is longer is not of a group that has just begun.

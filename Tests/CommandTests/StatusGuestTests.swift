@@ -72,6 +72,18 @@ struct StatusGuestTests {
         #expect(String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).contains("aurora restore g"))
     }
 
+    /// With --rm nothing is left of a group whose process was killed, unless it can go on.
+    @Test(arguments: [("run", ""), ("persist", "g\n")]) func killedGroupOfRmStaysOnlyIfItCanGoOn(_ command: String, _ left: String) throws {
+        let (process, _, stdout, stderr) = try aurora.start([command, "--rm", "--name", "g", "--", "sh", "-c", "echo up; sleep 1000"])
+        #expect(try stdout.fileHandleForReading.read(upToCount: 3) == Data("up\n".utf8))
+        if command == "persist" { #expect(try aurora.run("checkpoint", "g").code == 0) }
+        #expect(kill(try #require(try aurora.state("g").process), SIGKILL) == 0)
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 125)
+        #expect(String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).contains("was killed, or failed"))
+        #expect(try aurora.run("ps", "-aq").output == left)
+    }
+
     /// Neither the login's secrets nor the service manager's are in the process that a guest might break into.
     @Test func secretsDoNotReachTheProcess() throws {
         let started = try aurora.run(
