@@ -21,8 +21,9 @@ enum FnArchive {
         let number = try systemCall("create", "a file in memory") { clinux_memfd_create("code.zip", 1) }
         let file = OwnedDescriptor(adopting: Int32(number))
         let process: Int32
+        // By name: what bsdtar writes to standard output, "-", it fills up with zeros, and an archive that ends with those is none.
         do throws(SystemError) {
-            process = try ProgramStart("bsdtar", ["bsdtar", "--format", "zip", "-cf", "-", "-C", path, "."]).start([
+            process = try ProgramStart("bsdtar", ["bsdtar", "--format", "zip", "-cf", "/proc/self/fd/1", "-C", path, "."]).start([
                 (0, 0), (file.rawValue, 1), (2, 2),
             ])
         } catch {
