@@ -48,6 +48,15 @@ enum DecoderHarness {
         }
     }
 
+    static func stamp(_ bytes: [UInt8]) {
+        sector(bytes, .stamp, identity, at: CollectionStamp.offset).withUnsafeBytes { buffer in
+            let found = CollectionStamp.decode(buffer, identity: identity)
+            guard found > CollectionStamp.damaged else { return }
+            let again = CollectionStamp.encode(found, identity: identity)
+            precondition(again.withUnsafeBytes { CollectionStamp.decode($0, identity: identity) } == found)
+        }
+    }
+
     static func anchor(_ bytes: [UInt8]) {
         bytes.withUnsafeBytes { buffer in
             let stream = StreamIdentity(

@@ -26,7 +26,9 @@ private func fuzzOne(_ data: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     switch first % 8 {
     case 0: DecoderHarness.superblock(rest)
     case 1: DecoderHarness.slot(rest)
-    case 2: DecoderHarness.segment(rest)
+    case 2:
+        DecoderHarness.segment(rest)
+        DecoderHarness.stamp(rest)
     case 3: DecoderHarness.anchor(rest)
     case 4: DecoderHarness.commit(rest)
     case 5: DecoderHarness.history(rest)
