@@ -19,7 +19,8 @@ public enum HTTPClient {
             while true {
                 if let response = try HTTPCodec.parseResponse(bytes) { return response }
                 let count = try DescriptorIO.read(number, into: &chunk, what: path)
-                guard count > 0 else { throw GroupError(.notRunning, "\(path) ended the connection before it had answered") }
+                if count == 0, bytes.isEmpty { throw GroupError(.notRunning, "\(path) ended the connection before it had answered") }
+                guard count > 0 else { throw HTTPFault(status: 502, description: "The answer ends too early") }
                 bytes += chunk[..<count]
             }
         } catch let error as GroupError {

@@ -85,8 +85,7 @@ extension GroupRuntime {
         let limit = Int64(configuration.startTimeoutSeconds) * 1000
         var deadline = begin + limit
         while true {
-            // A guest that stands still because somebody wants that answers when it goes on.
-            if isPaused { deadline = clinux_monotonic_milliseconds() + limit }
+            let pausesBefore = pauses.load(ordering: .acquiring)
             do throws(GroupError) {
                 let agent = try GroupAgent.connect(directory, timeout: GroupRuntime.greetingTimeout)
                 let elapsed = Int(clinux_monotonic_milliseconds() - begin)
@@ -97,6 +96,8 @@ extension GroupRuntime {
                 }
                 return agent
             } catch {
+                // A guest that stands still because somebody wants that answers when it goes on.
+                if isPaused || pauses.load(ordering: .acquiring) != pausesBefore { deadline = clinux_monotonic_milliseconds() + limit }
                 guard clinux_monotonic_milliseconds() < deadline else {
                     throw GroupError(
                         .guest, "The guest's agent did not answer within \(configuration.startTimeoutSeconds) seconds (\(error.message))",
