@@ -77,7 +77,8 @@ struct StatusGuestTests {
         let (process, _, stdout, stderr) = try aurora.start([command, "--rm", "--name", "g", "--", "sh", "-c", "echo up; sleep 1000"])
         #expect(try stdout.fileHandleForReading.read(upToCount: 3) == Data("up\n".utf8))
         if command == "persist" { #expect(try aurora.run("checkpoint", "g").code == 0) }
-        #expect(kill(try #require(try aurora.state("g").process), SIGKILL) == 0)
+        let machine = try #require(try aurora.state("g").process)
+        #expect(kill(machine, SIGKILL) == 0)
         process.waitUntilExit()
         #expect(process.terminationStatus == 125)
         #expect(String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).contains("was killed, or failed"))
