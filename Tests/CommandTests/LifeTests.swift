@@ -201,8 +201,8 @@ struct LifeTests {
             #expect(try aurora.run(["persist", "-d", "--name", name, "-p", "0:7777", "--"] + PersistTests.counter).code == 0)
             #expect(try aurora.run("checkpoint", name).code == 0)
             let entry = try aurora.run("ps", "--format", "json", name).output
-            let port: UInt16 = try #require(entry.firstMatch(of: /"hostPort" : (\d+)/).flatMap { UInt16($0.1) })
-            ports[name] = port
+            let match = try #require(entry.firstMatch(of: /"hostPort" : (\d+)/))
+            ports[name] = try #require(UInt16(match.1))
         }
         // The kernel chose the ports: the next time it chooses others, unless they are written down.
         for name in ["one", "two"] {
