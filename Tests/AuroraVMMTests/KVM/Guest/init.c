@@ -220,8 +220,8 @@ static void absence_worker(void) {
         syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &pause, NULL);
         if (read(timer, &count, sizeof count) < 0 && errno == ECANCELED) cancelled++;
         dprintf(1, "clocks %llu %llu %llu %llu %llu %llu\n", (unsigned long long)now(CLOCK_MONOTONIC),
-            (unsigned long long)now(CLOCK_BOOTTIME), (unsigned long long)now(CLOCK_REALTIME), (unsigned long long)now(CLOCK_TAI), (unsigned long long)now(CLOCK_MONOTONIC_RAW),
-            (unsigned long long)cancelled);
+            (unsigned long long)now(CLOCK_BOOTTIME), (unsigned long long)now(CLOCK_REALTIME), (unsigned long long)now(CLOCK_TAI),
+            (unsigned long long)now(CLOCK_MONOTONIC_RAW), (unsigned long long)cancelled);
     }
 }
 
