@@ -122,10 +122,10 @@ final class DirtyTracker: Sendable {
 
     /// Has KVM protect the pages of all taken entries again.
     ///
-    /// From Linux 6.17 on `KVM_RESET_DIRTY_RINGS` stops at a pending signal and answers what it did so far: then it is asked again. But
-    /// pages of entries that it has counted may be left unprotected, because it gathers neighbours and drops those it has gathered when it stops
-    /// (`kvm_dirty_ring_reset` of virt/kvm/dirty_ring.c): signals are kept away, and if it stops all the same, all pages are taken for
-    /// written.
+    /// From Linux 6.17 on `KVM_RESET_DIRTY_RINGS` stops at a pending signal and answers what it did so far: then it is asked
+    /// again. But pages of entries that it has counted may be left unprotected, because it gathers neighbours and drops those it
+    /// has gathered when it stops (`kvm_dirty_ring_reset` of virt/kvm/dirty_ring.c): signals are kept away, and if it stops all
+    /// the same, all pages are taken for written.
     private func resetRing(_ state: inout State) throws(MachineError) -> ResetOutcome {
         let number = machine.descriptor.rawValue
         var wasInterrupted = false
