@@ -63,8 +63,10 @@ final class BackendQueue: @unchecked Sendable {
         self.backend = backend
         self.report = report
         // What the machine began with is as durable as its history.
-        let durableStop = previous == nil ? nil : Optional(clinux_clock_ns(CLOCK_MONOTONIC))
-        state = Mutex(State(written: previous, durable: previous, durableStop: durableStop, isBaseComplete: scan == nil))
+        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        state = Mutex(
+            State(
+                written: previous, durable: previous, durableStop: previous == nil ? nil : now, busySince: now, isBaseComplete: scan == nil))
         // The thread keeps its queue until `stop`: the pipeline may be dropped on it, by a report.
         thread = try Thread(name: "to \(backend.name)") { @Sendable in self.main(scan) }
     }

@@ -18,7 +18,7 @@ public enum PipelineActivity: Hashable, Sendable, CustomStringConvertible {
     /// What it does, in a few words.
     public var description: String {
         switch self {
-        case .rests: "the next checkpoint is not due"
+        case .rests: "the next checkpoint is not due yet"
         case .waitsForBackend: "the next checkpoint waits until an earlier one is durable"
         case .waitsForBuffers: "the next checkpoint waits for buffers, which are all on their way to the backends"
         case .copies: "pages are being copied"
