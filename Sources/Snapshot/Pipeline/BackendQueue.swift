@@ -66,7 +66,8 @@ final class BackendQueue: @unchecked Sendable {
         let now = clinux_clock_ns(CLOCK_MONOTONIC)
         state = Mutex(
             State(
-                written: previous, durable: previous, durableStop: previous == nil ? nil : now, busySince: now, isBaseComplete: scan == nil))
+                written: previous, durable: previous, durableStop: previous == nil ? nil : now, busySince: now, isBaseComplete: scan == nil)
+        )
         // The thread keeps its queue until `stop`: the pipeline may be dropped on it, by a report.
         thread = try Thread(name: "to \(backend.name)") { @Sendable in self.main(scan) }
     }
