@@ -57,28 +57,6 @@ extension Command {
         return try Store.open(disk, memory: .directory("\(runtime)/.store"))
     }
 
-    /// Where a page of a named checkpoint lies in the store, found by what is in it.
-    func pagePlace(in group: String, of checkpoint: String, with text: String) throws -> UInt64 {
-        let reader = try openStore().checkpoint(stream: "group/\(group)", .name(checkpoint))
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: StoreFormat.blockBytes, alignment: 64)
-        defer { buffer.deallocate() }
-        let marked = try reader.pages(inMap: 0).reversed().first { page in
-            try reader.read(page, into: buffer)
-            return String(decoding: buffer.prefix(200), as: UTF8.self).contains(text)
-        }
-        return try #require(marked).location.offset
-    }
-
-    /// Damages a byte of the store, or mends it.
-    func flipStore(at offset: UInt64) throws {
-        let file = try #require(FileHandle(forUpdatingAtPath: storePath))
-        try file.seek(toOffset: offset)
-        let byte = try #require(try file.read(upToCount: 1)?.first)
-        try file.seek(toOffset: offset)
-        try file.write(contentsOf: Data([byte ^ 0x10]))
-        try file.close()
-    }
-
     /// Adds a checkpoint to a dead group's history that differs from the last in its state alone.
     ///
     /// - Returns: its number.

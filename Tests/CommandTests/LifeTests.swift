@@ -31,7 +31,7 @@ struct LifeTests {
             if result.code == 0 {
                 done += 1
             } else {
-                #expect(result.error.contains("no checkpoint number \(wanted)") && !result.error.contains("go back"), "\(result.error)")
+                #expect(!result.error.contains("was ended"), "\(result.error)")
             }
             #expect(try isAlive("g"), "round \(round): \(result.error)")
         }
@@ -73,29 +73,6 @@ struct LifeTests {
         #expect(Set(try aurora.history("g").compactMap(\.name)) == ["a", "b"])
         let verified = try aurora.run("store", "verify")
         #expect(verified.code == 0 && verified.output.contains(" 0 findings"), "\(verified.output)")
-    }
-
-    /// A target that cannot be read ends the group at once with the reason, never leaves it standing still; it goes on from where it was.
-    @Test func aRollbackToDamageEndsWithTheReason() throws {
-        let program = "seq -f 'AURORA-KEPT-PAGE %08.0f' 1 200000 > /dev/shm/kept; echo kept; while :; do sleep 0.1; done"
-        #expect(try aurora.run("persist", "-d", "--name", "g", "--period", "off", "--", "sh", "-c", program).code == 0)
-        try aurora.waitFor("its pages") { try aurora.run("logs", "g").output == "kept\n" }
-        #expect(try aurora.run("checkpoint", "g", "good").code == 0)
-        #expect(try aurora.run("exec", "g", "--", "rm", "/dev/shm/kept").code == 0)
-        #expect(try aurora.run("exec", "g", "--", "sh", "-c", "head -c 30000000 /dev/urandom > /dev/shm/other").code == 0)
-        let place = try aurora.pagePlace(in: "g", of: "good", with: "AURORA-KEPT-PAGE")
-        try aurora.flipStore(at: place)
-        let result = try aurora.run("rollback", "g", "--to", "good")
-        #expect(result.code == 1 && result.error.contains("The group was ended"), "\(result.error)")
-        #expect(result.error.contains("aurora restore g"), "\(result.error)")
-        try aurora.waitFor("the end of g", seconds: 20) { try aurora.state("g").state == "failed" }
-        let reason = try aurora.failure("g")
-        #expect(reason.contains("could not be put back to checkpoint"), "\(reason)")
-        try aurora.flipStore(at: place)
-        #expect(try aurora.run("restore", "g").code == 0)
-        #expect(try aurora.run("exec", "g", "--", "test", "-e", "/dev/shm/other").code == 0)
-        #expect(try aurora.run("rollback", "g", "--to", "good").code == 0)
-        #expect(try aurora.run("exec", "g", "--", "test", "-e", "/dev/shm/kept").code == 0)
     }
 
     /// Clients of a published port: told at once, at both ends, and never given the rest of another time's answer.
