@@ -54,10 +54,14 @@ final class GatewayServer {
     /// Runs `aurora fn`.
     func fn(_ words: String...) throws -> CommandResult { try command.run(["fn"] + words + ["--endpoint", endpoint]) }
 
+    /// The token that it made for itself.
+    var token: String? {
+        (try? String(contentsOfFile: "\(command.home)/functions/.token", encoding: .utf8)).map { String($0.dropLast()) }
+    }
+
     /// Sends a request without the command.
     func send(_ method: String, _ path: String, _ headers: [(String, String)] = [], _ body: [UInt8] = []) throws -> GatewayClient.Answer {
-        let token = try? String(contentsOfFile: "\(command.home)/functions/.token", encoding: .utf8)
-        return try GatewayClient(endpoint: endpoint, token: token.map { String($0.dropLast()) }).send(
+        try GatewayClient(endpoint: endpoint, token: token).send(
             method, path, headers: headers, body: body, seconds: 280)
     }
 

@@ -187,7 +187,9 @@ struct ServeGuestTests {
             try Socket.setNonBlocking(socket.rawValue, false)
             _ = clinux_socket_timeouts(socket.rawValue, 120_000)
         }
-        let head = "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 8\r\n\r\n"
+        let token = try #require(server.token)
+        var head = "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        head += "Authorization: Bearer \(token)\r\nContent-Length: 8\r\n\r\n"
         let request = Array((head + "\"slowly\"").utf8)
         for start in stride(from: 0, to: request.count, by: 10) {
             for socket in slow {

@@ -92,7 +92,7 @@ public final class Gateway: Sendable {
                 host: configuration.host, port: configuration.port, group: group, service: self, limits: configuration.limits)
         } catch {
             var reason = "\(error)"
-            if case .unknown(let host, _)? = error as? SocketAddressError { reason = "there is no host \(host); write HOST:PORT" }
+            if let error = error as? SocketAddressError.UnknownHost { reason = "there is no host \(error.host); write HOST:PORT" }
             if let error = error as? IOError { reason = "\(Errno(rawValue: error.errnoCode))" }
             throw .listen(address: "\(configuration.host):\(configuration.port)", reason: reason)
         }
