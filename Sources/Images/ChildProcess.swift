@@ -34,8 +34,8 @@ struct ChildProcess {
         do throws(SystemError) { return try spawn() } catch { throw .system(error) }
     }
 
-    /// What a recipe needs beyond the few variables of every process of ours: the way to the archives of packages, and, for an ordinary user,
-    /// what `fakeroot` keeps the owners of files with.
+    /// What a recipe needs beyond the few variables of every process of ours: the way to the archives of packages, and, for an ordinary
+    /// user, what `fakeroot` keeps the owners of files with.
     private static let passedVariables: Set<String> = [
         "ALL_PROXY", "APT_CONFIG", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ftp_proxy", "http_proxy",
         "https_proxy", "no_proxy", "PIP_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS",

@@ -12,7 +12,8 @@ extension ImageStore {
     ///   - process: the program to run when a command says nothing else.
     ///   - fill: writes the disk's contents to a descriptor of a new, sparse file of that size.
     ///   - check: replays the journal of the file of this path and checks its structure, inside a machine.
-    /// - Throws: `ImageError`, or what `fill` or `check` throws; a former image of the name is then still in place, and nothing else was left.
+    /// - Throws: `ImageError`, or what `fill` or `check` throws; a former image of the name is then still in place, and nothing else was
+    ///   left.
     public func commit(
         _ name: ImageName, bytes: Int, source: ImageSource, process: ProcessDefaults, progress: @escaping BuildProgress,
         fill: (borrowing OwnedDescriptor) throws -> Void, check: (String) throws -> Void

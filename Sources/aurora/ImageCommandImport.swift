@@ -15,7 +15,8 @@ struct ImageImportCommand: ParsableCommand {
             """,
         discussion: """
             Every digest is verified before anything is used; an image that is damaged, hostile or too large is refused and leaves \
-            nothing. Of several variants of an architecture the best that this processor runs is taken. Entry point, command, environment, user and working directory of the image are what \
+            nothing. Of several variants of an architecture the best that this processor runs is taken. Entry point, command, \
+            environment, user and working directory of the image are what \
             aurora run starts when no command is given.
             """)
 

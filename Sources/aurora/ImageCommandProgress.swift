@@ -17,7 +17,8 @@ struct ProgressOptions: ParsableArguments {
 
 /// Tells on standard error what a build is doing.
 ///
-/// On a terminal at once, with the bytes and seconds of the step; elsewhere in plain lines, and only of what takes longer than some seconds.
+/// On a terminal at once, with the bytes and seconds of the step; elsewhere in plain lines, and only of what takes longer than some
+/// seconds.
 final class ProgressReport: Sendable {
     private struct State {
         var step = ""

@@ -67,8 +67,14 @@ private struct PretendedArchive {
             #!/bin/sh
             for name in "$@"; do :; done
             case "$name" in
-            manual) printf 'Package: manual\\nVersions: \\n1.2 (/list)\\n Description Language: \\n\\nReverse Depends: \\nReverse Provides: \\n' ;;
-            virtual) printf 'Package: virtual\\nVersions: \\n\\nReverse Depends: \\n  x,virtual\\nReverse Provides: \\nmanual 1.2 (= )\\n' ;;
+            manual)
+                printf 'Package: manual\\nVersions: \\n1.2 (/list)\\n Description Language: \\n\\n'
+                printf 'Reverse Depends: \\nReverse Provides: \\n'
+                ;;
+            virtual)
+                printf 'Package: virtual\\nVersions: \\n\\nReverse Depends: \\n  x,virtual\\n'
+                printf 'Reverse Provides: \\nmanual 1.2 (= )\\n'
+                ;;
             esac
             """)
         try Files.makeDirectory("\(tools)/lists")

@@ -66,7 +66,8 @@ struct TarAttributes: Equatable {
 
 /// Walks over the members of an uncompressed tar archive.
 ///
-/// It reads ustar, the extended headers of POSIX.1-2001 (pax), GNU's long names and sparse members. Invariants: an entry's contents lie inside the archive; every number was checked.
+/// It reads ustar, the extended headers of POSIX.1-2001 (pax), GNU's long names and sparse members. Invariants: an entry's contents lie
+/// inside the archive; every number was checked.
 struct TarReader<Source: ByteSource> {
     private let source: Source
     private var position = 0

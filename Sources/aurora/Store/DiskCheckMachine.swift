@@ -7,8 +7,8 @@ import Linux
 
 /// Replays the journal of a disk and checks its file system in a machine of its own.
 ///
-/// A guest wrote every byte of it, and programs that repair file systems have had their holes: what breaks out of one is in a guest again, with
-/// the disk it brought.
+/// A guest wrote every byte of it, and programs that repair file systems have had their holes: what breaks out of one is in a guest
+/// again, with the disk it brought.
 struct DiskCheckMachine {
     /// e2fsck keeps some bits for each block: enough for the largest disk; the host gives only what is used.
     private static let memoryBytes = 512 << 20

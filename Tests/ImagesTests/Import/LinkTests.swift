@@ -37,7 +37,7 @@ import Testing
         third.add("var/log/app.log", "line")
         third.add("chain/.wh.nothing", "")
         third.add("chain/file", "end")
-        try foreign.write([first, second, third], config: #"{"WorkingDir":"/var/log/work/../place"}"#)
+        try foreign.write([first, second, third], config: #"{"WorkingDir":"/var/log/inner/../place"}"#)
         _ = try foreign.load()
         #expect(try foreign.text("data/var/log/app.log") == "line")
         #expect(try foreign.text("nowhere/yet/deeper/file") == "end")

@@ -7,7 +7,8 @@ import Testing
     private static let flags = [
         "flags\t\t: fpu sse sse2", "flags : cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3",
         "flags : cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe xsave",
-        "flags : cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe xsave avx512f avx512bw avx512cd avx512dq avx512vl",
+        "flags : cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe xsave "
+            + "avx512f avx512bw avx512cd avx512dq avx512vl",
     ]
 
     @Test func levelsOfProcessors() {
