@@ -72,8 +72,9 @@ struct HealthTests {
         }
         let events = try told.split(separator: UInt8(ascii: "\n")).map { try JSONDecoder().decode(Line.self, from: Data($0)) }
         let texts = events.map { "\($0.kind) \($0.message)" }
-        let expected = ["state running", "checkpoint 1 one", "state paused", "backend memory attached", "backend memory detached"]
+        let expected = ["state running", "state paused", "backend memory attached", "backend memory detached"]
         #expect(expected.allSatisfy(texts.contains), "\(texts)")
+        #expect(texts.contains { $0.hasPrefix("checkpoint ") && $0.hasSuffix(" one") }, "\(texts)")
         #expect(events.map(\.number) == Array(1...UInt64(max(1, events.count))), "\(texts)")
     }
 
