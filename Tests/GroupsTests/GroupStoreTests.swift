@@ -37,7 +37,7 @@ import Testing
         #expect(error?.message.contains("at most") == true)
         #expect((try? FileManager.default.contentsOfDirectory(atPath: home.data.groupsPath)) ?? [] == [])
         // Just below the limits all is well.
-        wanted.command = [String](repeating: String(repeating: "x", count: 1000), count: 900) + [String(repeating: "x", count: 100_000)]
+        wanted.command = [String](repeating: String(repeating: "x", count: 1000), count: 800) + [String(repeating: "x", count: 100_000)]
         try make(wanted)
         #expect(try store.find(wanted.name).configuration() == wanted)
     }

@@ -20,6 +20,15 @@ public struct ControlClient: Sendable {
         return (try? HTTPClient.send(request, to: directory.controlSocketPath, timeoutMilliseconds: limit)) != nil
     }
 
+    /// What the group says of itself; nil when it does not answer, whatever its files say of that.
+    func ownStatus() -> GroupStatus? {
+        let request = HTTPRequest(method: "GET", path: "/v1/status")
+        guard let response = try? HTTPClient.send(request, to: directory.controlSocketPath, timeoutMilliseconds: 5000),
+            response.status == 200, let answer: ControlStatus = try? decode(response.body)
+        else { return nil }
+        return answer.status
+    }
+
     /// The guest's objects as the VMM reports them, in JSON.
     ///
     /// - Throws: `GroupError`.

@@ -113,7 +113,7 @@ public struct GroupDirectory: Sendable, Hashable {
 
     /// What the group's process says of itself, whose file cannot be read.
     private func askedStatus(instead damage: GroupError) -> GroupStatus {
-        if let status = try? ControlClient(self).status().status { return status }
+        if let status = ControlClient(self).ownStatus() { return status }
         var status = GroupStatus(state: .unknown)
         status.processID = holder
         status.error = damage.message
