@@ -215,7 +215,9 @@ static void absence_worker(void) {
     struct itimerspec far = {{0, 0}, {(time_t)(now(CLOCK_REALTIME) / 1000000000) + 100000000, 0}};
     uint64_t cancelled = 0, count;
     for (;;) {
-        timerfd_settime(timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL);
+        // A clock that was set since the last read is told here.
+        int error = timerfd_settime(timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL);
+        if (error && errno == ECANCELED) cancelled++;
         struct timespec pause = {0, TICK_MS * 1000000};
         syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &pause, NULL);
         if (read(timer, &count, sizeof count) < 0 && errno == ECANCELED) cancelled++;
