@@ -100,7 +100,8 @@ extension StoreError: CustomStringConvertible {
         case .disk(let error): "\(error)"
         case .damaged(let damage): "\(damage)"
         case .full(let store, let bytes):
-            "All segments of the store \(store) are in use: it has no room for \(bytes) more bytes, whatever its disk has. Run `aurora gc`, drop checkpoints, or make a larger store"
+            "All segments of the store \(store) are in use: it has no room for \(bytes) more bytes, whatever its disk has. "
+                + "Run `aurora gc`, drop checkpoints, or make a larger store"
         case .unsupported(let what, let store, let reason): "Cannot read \(what) of the store \(store): \(reason)"
         case .noStream(let name): "There is no stream \(name) in the store"
         case .streamExists(let name): "A stream \(name) exists already"

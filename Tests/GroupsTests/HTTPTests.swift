@@ -101,7 +101,7 @@ import Testing
         withExtendedLifetime(server) {}
     }
 
-    /// Who goes in the midst of a request does not run any more, whether that is seen in writing or in reading; and no signal ends the client.
+    /// Who goes in the midst of a request does not run any more, whether that is seen in writing or in reading; no signal ends the client.
     @Test(arguments: [0, 20, 200_000]) func aServerThatGoesIsNotRunning(readsBytes: Int) throws {
         let home = try TemporaryDirectory()
         try DataDirectory.create(home.path)

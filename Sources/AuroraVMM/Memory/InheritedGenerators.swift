@@ -67,7 +67,7 @@ struct GeneratorWords {
 /// | word | |
 /// |--:|---|
 /// | -7 | bytes of a request, at most: 65,536 |
-/// | -6 … -1 | bytes of entropy, at least and at most, of a nonce, at least and at most, of a personalization and of other input, at most |
+/// | -6 … -1 | bytes of entropy, least and most, of a nonce, least and most, of a personalization and of other input, most |
 /// | 0 | requests since the seed; after how many a new one is drawn (256 or 65,536) |
 /// | 1 | time of the seed |
 /// | 2 | after how many seconds a new one is drawn (3,600 or 420) |

@@ -41,8 +41,8 @@ public struct SignalName: Hashable, Sendable, CustomStringConvertible {
         else {
             throw GroupError(
                 .invalidValue, "There is no signal \"\(text.prefix(40))\"",
-                remedy:
-                    "Write a number from 1 to \(SignalName.numberMax), or one of: \(SignalName.names.joined(separator: " ")), RTMIN+1, RTMAX-1."
+                remedy: "Write a number from 1 to \(SignalName.numberMax), or one of: "
+                    + "\(SignalName.names.joined(separator: " ")), RTMIN+1, RTMAX-1."
             )
         }
         self.init(number)

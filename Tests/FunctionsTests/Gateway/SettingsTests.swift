@@ -45,8 +45,10 @@ import Testing
     @Test func whatIsTheDefaultIsTaken() async throws {
         try await GatewayFixture.run { fixture in
             let harmless =
-                #""TracingConfig":{"Mode":"PassThrough"},"VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false},"#
-                + #""Layers":[],"FileSystemConfigs":[],"Publish":false,"KMSKeyArn":"","DeadLetterConfig":{},"ImageConfig":{},"PackageType":"Zip","#
+                #""TracingConfig":{"Mode":"PassThrough"},"#
+                + #""VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false},"#
+                + #""Layers":[],"FileSystemConfigs":[],"Publish":false,"KMSKeyArn":"","#
+                + #""DeadLetterConfig":{},"ImageConfig":{},"PackageType":"Zip","#
                 + #""Architectures":["x86_64"],"EphemeralStorage":{"Size":512},"LoggingConfig":{"LogFormat":"Text"}"#
             let made = try await create(fixture, harmless)
             #expect(made.status == 201, "\(made.body)")

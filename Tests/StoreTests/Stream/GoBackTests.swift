@@ -86,7 +86,7 @@ import Testing
         }
     }
 
-    /// Each operation of the disk fails in turn: the stream goes on from where it was, or is broken and opens again with the old or the new.
+    /// Each operation of the disk fails in turn: the stream goes on from where it was, or is broken and opens again with either.
     @Test(arguments: [5, 27, 28] as [Int32]) func everyFailureLeavesOldOrNew(code: Int32) throws {
         for index in 1..<12 {
             let disk = try makeDisk()
