@@ -47,7 +47,8 @@ struct TerminalGuestTests {
             let (process, _, stdout, _) = try aurora.start(
                 ["-qec", "stty rows 50 cols 133; exec '\(Command.path)' attach v", "/dev/null"], program: "/usr/bin/script")
             defer {
-                process.terminate()
+                // Signals may be blocked in what a test starts.
+                kill(process.processIdentifier, SIGKILL)
                 process.waitUntilExit()
             }
             var seen = Data()

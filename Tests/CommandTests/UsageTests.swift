@@ -25,8 +25,8 @@ struct UsageTests {
 
     /// What begins with a dash is the option's value, and is judged as such.
     @Test(arguments: [
-        (["restore", "g", "--at", "-30s"], "no history"), (["restore", "g", "--to", "-5m"], "no history"),
-        (["clone", "g", "h", "--at", "-30s"], "no history"), (["rollback", "g", "--to", "-5s"], "no group named g"),
+        (["restore", "g", "--at", "-30s"], "There is no store"), (["restore", "g", "--to", "-5m"], "There is no store"),
+        (["clone", "g", "h", "--at", "-30s"], "There is no store"), (["rollback", "g", "--to", "-5s"], "no group named g"),
         (["logs", "--tail", "-1", "g"], "--tail must be 0 or more"), (["logs", "-n", "-1", "g"], "--tail must be 0 or more"),
         (["stop", "-t", "-1", "g"], "--time must be 0 to 86400"), (["history", "-n", "-1", "g"], "--limit must not be negative"),
         (["top", "-i", "-1"], "--interval must be"), (["kill", "-s", "-9", "g"], "no signal \"-9\""),
@@ -59,13 +59,16 @@ struct UsageTests {
 
     @Test func topWatchedIsALineALook() throws {
         let (process, _, stdout, _) = try aurora.start(["top", "--format", "json", "--watch", "-i", "0.1"])
-        defer { process.waitUntilExit() }
+        defer {
+            // Signals may be blocked in what a test starts.
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+        }
         var lines = 0
         while lines < 3, let byte = try stdout.fileHandleForReading.read(upToCount: 1), !byte.isEmpty {
             lines += byte == Data("\n".utf8) ? 1 : 0
         }
         #expect(lines == 3)
-        process.terminate()
     }
 
     @Test func runtimeDirectoryOfOthersIsRefused() throws {
