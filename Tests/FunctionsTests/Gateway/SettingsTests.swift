@@ -44,12 +44,12 @@ import Testing
 
     @Test func whatIsTheDefaultIsTaken() async throws {
         try await GatewayFixture.run { fixture in
-            let harmless = [
-                #""TracingConfig":{"Mode":"PassThrough"}"#, #""Layers":[],"FileSystemConfigs":[],"Publish":false,"KMSKeyArn":"""#,
-                #""VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false}"#,
-                #""DeadLetterConfig":{},"ImageConfig":{},"PackageType":"Zip","Architectures":["x86_64"]"#,
-                #""EphemeralStorage":{"Size":512},"LoggingConfig":{"LogFormat":"Text"}"#,
-            ].joined(separator: ",")
+            let harmless =
+                #""TracingConfig":{"Mode":"PassThrough"},"#
+                + #""VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false},"#
+                + #""Layers":[],"FileSystemConfigs":[],"Publish":false,"KMSKeyArn":"","#
+                + #""DeadLetterConfig":{},"ImageConfig":{},"PackageType":"Zip","#
+                + #""Architectures":["x86_64"],"EphemeralStorage":{"Size":512},"LoggingConfig":{"LogFormat":"Text"}"#
             let made = try await create(fixture, harmless)
             #expect(made.status == 201, "\(made.body)")
         }
