@@ -16,22 +16,28 @@ struct StatusGuestTests {
         GroupDirectory(name: try GroupName(name), in: DataDirectory(path: aurora.home, runtimePath: aurora.runtime))
     }
 
+    private final class Flag: Sendable { let value = Atomic<Bool>(false) }
+
     /// Eight clients have the status written all the time, and the process is killed while they do.
     @Test func killedWhileItsStatusIsWritten() throws {
         #expect(try aurora.run("persist", "-d", "--period", "off", "--name", "g", "--", "sleep", "1000").code == 0)
         #expect(try aurora.run("checkpoint", "g").code == 0)
         let directory = try directory("g")
         for round in 0..<5 {
-            let isOver = Atomic<Bool>(false)
+            let isOver = Flag()
             let process = try #require(try aurora.state("g").process)
-            DispatchQueue.concurrentPerform(iterations: 9) { index in
-                if index == 8 {
-                    usleep(UInt32.random(in: 50_000..<250_000))
-                    kill(process, SIGKILL)
-                    isOver.store(true, ordering: .releasing)
+            let done = DispatchGroup()
+            for _ in 0..<8 {
+                done.enter()
+                Thread.detachNewThread {
+                    while !isOver.value.load(ordering: .acquiring) { try? ControlClient(directory).resume() }
+                    done.leave()
                 }
-                while !isOver.load(ordering: .acquiring) { try? ControlClient(directory).resume() }
             }
+            usleep(UInt32.random(in: 50_000..<250_000))
+            kill(process, SIGKILL)
+            isOver.value.store(true, ordering: .releasing)
+            done.wait()
             try aurora.waitFor("the death of g") { try aurora.state("g").state == "dead" }
             let restored = try aurora.run("restore", "g")
             #expect(restored.code == 0, "round \(round): \(restored.error)")
