@@ -43,12 +43,14 @@ struct MachineSaveCommand: ParsableCommand {
 
     @OptionGroup var options: MachineOptions
     @Option(help: "Milliseconds the guest runs.") var after = 1000
+    @Option(help: "Counts them from when the guest's console shows this text.") var once: String?
     @Option(help: "An existing directory to save into.") var directory: String
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
 
     func run() throws {
         let machine = try Machine(options.configuration(words: words))
         machine.resume()
+        if let once { try wait(for: once, machine) }
         usleep(UInt32(after) * 1000)
         machine.pause()
         let start = DispatchTime.now()
@@ -56,6 +58,18 @@ struct MachineSaveCommand: ParsableCommand {
         say("saved \(saved.state.devices.count) devices in \(milliseconds(since: start)) ms")
         machine.stop()
     }
+
+    /// A guest boots as fast as the host has time for it.
+    private func wait(for text: String, _ machine: Machine) throws {
+        let deadline = DispatchTime.now() + .seconds(Self.bootSecondsMax)
+        while !machine.console.tail.contains(text) {
+            guard machine.end == nil, DispatchTime.now() < deadline else {
+                throw ValidationError("The guest's console did not show \"\(text)\" within \(Self.bootSecondsMax) s.")
+            }
+            usleep(10_000)
+        }
+    }
+    private static let bootSecondsMax = 120
 }
 
 /// Goes on where `save` left off.

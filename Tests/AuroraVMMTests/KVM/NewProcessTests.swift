@@ -19,7 +19,9 @@ struct NewProcessTests {
         let host = ["--disk", disk, "--vsock", scratch.file("vsock.sock")]
         let kernel = ["--kernel", kit.kernel, "--modules", kit.modules, "--program", program]
         let first = try AuroraProgram.run(
-            ["machine", "save", "--directory", scratch.path, "--after", "1200"] + host + kernel + ["test.busy", "test.alarm=2500"])
+            ["machine", "save", "--directory", scratch.path, "--once", "tick 3 ", "--after", "300"] + host + kernel + [
+                "test.busy", "test.alarm=2500",
+            ])
         let before = try #require(first.counters, "\(first.output)")
         #expect(before["alarm"] == 0)
         usleep(1_500_000)  // The guest's clock must not see this.
