@@ -265,7 +265,12 @@ struct GroupLifeTests {
 
     /// A program that is allowed to write does so without end: orders are obeyed all the same.
     @Test func ordersComeThroughAFloodOfOutput() throws {
-        let behaviour = HostileAgentTests.agent { client in while HostileAgentTests.send(.stdout, [], client, times: 1000) {} }
+        // What ends with its process in real life goes on in this one: the flood ends with the test.
+        let isOver = Mutex(false)
+        let behaviour = HostileAgentTests.agent { client in
+            while !isOver.withLock({ $0 }), HostileAgentTests.send(.stdout, [], client, times: 1000) {}
+        }
+        defer { isOver.withLock { $0 = true } }
         for isCut in [true, false] {
             let group = try RunningGroup(["/bin/true"], behaviour)
             try group.waitUntil(.running)
