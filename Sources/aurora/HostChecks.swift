@@ -31,7 +31,11 @@ enum HostChecks {
     }
 
     static func all() -> [Finding] {
-        [kvm(), dirtyRing(), tun(), namespaces(), memory(), dataDirectory(), disk(), fileSize(), runtimeDirectory(), kernel(), baseImage()]
+        [
+            kvm(), isolation(), dirtyRing(), tun(), namespaces(), memory(), dataDirectory(), disk(), fileSize(), runtimeDirectory(),
+            kernel(),
+            baseImage(),
+        ]
     }
 
     private static func kvm() -> Finding {
@@ -44,6 +48,18 @@ enum HostChecks {
         } catch {
             return Finding(.fail, what, "\(error)")
         }
+    }
+
+    /// What a guest of this host does not keep apart: nobody should have to find it out.
+    private static func isolation() -> Finding {
+        let what = "isolation in a guest"
+        guard let system = try? KVMSystem(), let kind = try? KVMKind.probe(system),
+            let isolation = GroupIsolation(mode: kind.preferredMode.rawValue)
+        else { return Finding(.warn, what, "not known without KVM") }
+        return isolation == .hardware
+            ? Finding(.ok, what, isolation.meaning)
+            : Finding(
+                .warn, what, isolation.meaning, remedy: "Give those who distrust each other groups of their own: docs/threat-model.md.")
     }
 
     private static func dirtyRing() -> Finding {

@@ -16,8 +16,15 @@ struct InspectCommand: ParsableCommand {
             let controlSocket: String
             let vsockSocket: String
         }
+        /// What keeps its programs apart from their kernel.
+        struct Isolation: Encodable {
+            let kind: GroupIsolation
+            let meaning: String
+        }
         let configuration: GroupConfiguration
         let status: GroupStatus
+        /// Nil for a group that has not booted.
+        let isolation: Isolation?
         /// How its checkpoints go, while it runs and has any.
         let persistence: PersistenceReport?
         let files: Files
@@ -26,6 +33,7 @@ struct InspectCommand: ParsableCommand {
             configuration = try directory.configuration()
             let status = try directory.status()
             self.status = status
+            isolation = GroupIsolation(mode: status.mode).map { Isolation(kind: $0, meaning: $0.meaning) }
             persistence = status.isLive && status.backends != nil ? try? ControlClient(directory).persistence() : nil
             files = Files(
                 directory: directory.path, log: directory.logPath, engineLog: directory.engineLogPath, console: directory.consolePath,

@@ -125,7 +125,9 @@ struct UsageTests {
     @Test func doctorTellsEveryMatter() throws {
         let result = try aurora.run("doctor")
         for what in [
-            "KVM", "dirty ring", "network device", "network namespaces", "memory", "data directory", "disk", "kernel", "base image",
+            "KVM", "isolation in a guest", "dirty ring", "network device", "network namespaces", "memory", "data directory", "disk",
+            "kernel",
+            "base image",
         ] {
             #expect(result.output.contains(" \(what): "), "\(what)")
         }
