@@ -54,6 +54,9 @@ extension LazyMemory {
         }
     }
 
+    /// Whether a page may hold, or come to hold, something else than zeros.
+    func mayHold(_ page: Int) -> Bool { present[page] || source.has(page) }
+
     /// Drops whole pages of an extent: they read as zeros, and those that were never fetched are not fetched any more.
     func discard(extent: Int, offset: Int, count: Int) {
         let first = extents[extent].firstPage + offset / pageBytes

@@ -67,6 +67,20 @@ struct LazyMemoryTests {
         #expect(memory.isWhole)
     }
 
+    @Test func pagesGivenBackAreWrittenUnlessTheyWereZerosAnyway() throws {
+        let (mappings, lazy) = try Self.make(try Self.contents())
+        let half = Self.pages / 2 * pageBytes
+        let memory = GuestMemory(
+            regions: [.init(start: GuestAddress(0), mapping: mappings[0]), .init(start: GuestAddress(UInt64(half)), mapping: mappings[1])], lazy: lazy)
+        #expect(memory.release(region: 1, offset: 4 * pageBytes, count: 6 * pageBytes) == 6)
+        var written: [Int] = []
+        memory.drainDirtyPages { written.append($0) }
+        let first = Self.pages / 2 + 4
+        #expect(written == (first..<first + 6).filter { $0 % 3 != 0 })
+        for page in 4..<10 { #expect(mappings[1].base.load(fromByteOffset: page * pageBytes, as: UInt8.self) == 0) }
+        lazy.stop()
+    }
+
     @Test func manyThreadsTouchAtRandom() throws {
         let (mappings, memory) = try Self.make(try Self.contents())
         let seed = UInt64.random(in: 0...UInt64.max)

@@ -1,4 +1,3 @@
-internal import CLinux
 import Linux
 
 /// Takes memory back from the guest (virtio 1.2, section 5.5): on request by inflating, and by itself where the guest
@@ -113,14 +112,7 @@ final class BalloonDevice: VirtioDevice {
         let skipped = Int(start - UInt(bitPattern: window.base))
         guard window.count >= skipped + pageBytes else { return }
         let count = (window.count - skipped) / pageBytes * pageBytes
-        if let lazy = memory.lazy {
-            lazy.discard(extent: window.region, offset: window.offset + skipped, count: count)
-        } else {
-            guard clinux_madvise(window.base + skipped, count, MADV_DONTNEED) == 0 else { return }
-        }
-        // The pages read differently now, so a checkpoint must not keep their old contents.
-        window.markDirty(from: skipped, length: count)
-        pagesReleased += count / pageBytes
+        pagesReleased += memory.release(region: window.region, offset: window.offset + skipped, count: count)
     }
 
     // MARK: - State
