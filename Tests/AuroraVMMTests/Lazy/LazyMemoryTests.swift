@@ -71,7 +71,8 @@ struct LazyMemoryTests {
         let (mappings, lazy) = try Self.make(try Self.contents())
         let half = Self.pages / 2 * pageBytes
         let memory = GuestMemory(
-            regions: [.init(start: GuestAddress(0), mapping: mappings[0]), .init(start: GuestAddress(UInt64(half)), mapping: mappings[1])], lazy: lazy)
+            regions: [.init(start: GuestAddress(0), mapping: mappings[0]), .init(start: GuestAddress(UInt64(half)), mapping: mappings[1])],
+            lazy: lazy)
         #expect(memory.release(region: 1, offset: 4 * pageBytes, count: 6 * pageBytes) == 6)
         var written: [Int] = []
         memory.drainDirtyPages { written.append($0) }
