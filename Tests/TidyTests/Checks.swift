@@ -93,6 +93,34 @@ enum Checks {
         }
     }
 
+    /// A path of this repository that a page names must be there; of a pattern, the folder before its first wildcard.
+    static func deadPaths(_ file: RepositoryFile) -> [Finding] {
+        guard file.fileExtension == "md", file.path != "CHANGELOG.md" else { return [] }
+        let folders = ["Sources", "Tests", "Fuzz", "docs", "scripts", "bench", "findings", ".ci"].map { $0 + "/" }
+        return findings(in: file) { line in
+            // What stands between two backquotes; a regular expression would take a minute for all pages.
+            for quoted in line.split(separator: "`", omittingEmptySubsequences: false).enumerated() where quoted.offset % 2 == 1 {
+                let path = quoted.element
+                guard folders.contains(where: path.hasPrefix), !path.contains(" "), !path.contains("NAME") else { continue }
+                let place = path.firstIndex { "*{".contains($0) }.map { path[..<$0] }
+                let known = place.map { $0[..<($0.lastIndex(of: "/") ?? $0.endIndex)] } ?? path
+                let target = Repository.root.appendingPathComponent(String(known)).path
+                if !FileManager.default.fileExists(atPath: target) { return "names \(path), which does not exist" }
+            }
+            return nil
+        }
+    }
+
+    /// Names of the types that a Swift file declares or extends.
+    static func types(_ file: RepositoryFile) -> [String] {
+        let kinds: Set<Substring> = ["struct", "class", "enum", "actor", "protocol", "extension"]
+        return SwiftText(file.text).lines.compactMap { line in
+            let words = line.prefix(200).split { !($0.isLetter || $0.isNumber || $0 == "_") }
+            guard let kind = words.firstIndex(where: kinds.contains), kind + 1 < words.count else { return nil }
+            return words[kind + 1].first?.isUppercase == true ? String(words[kind + 1]) : nil
+        }
+    }
+
     static func scriptsStopAtErrors(_ file: RepositoryFile) -> [Finding] {
         guard file.isScript else { return [] }
         var findings: [Finding] = []

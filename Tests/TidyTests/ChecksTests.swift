@@ -63,6 +63,16 @@ import Testing
         #expect(Checks.deadLinks(page).map(\.line) == [2])
     }
 
+    @Test func deadPathsAreFound() {
+        let text = "see `Sources/Store`, `Tests/TidyTests/*.swift`, `images/NAME`\nand `Sources/Nowhere/{a,b}`\nor `docs/nowhere.md`\n"
+        #expect(Checks.deadPaths(RepositoryFile(path: "docs/a.md", text: text)).map(\.line) == [2, 3])
+    }
+
+    @Test func declaredTypesAreFound() {
+        let text = "public final class A {\n    struct B: C {}\n}\n// struct No\nextension D { }\nprivate(set) var e = F()\n"
+        #expect(Checks.types(source(text)) == ["A", "B", "D"])
+    }
+
     @Test func carelessScriptsAreFound() {
         let script = RepositoryFile(path: "scripts/nowhere", text: "#!/usr/bin/env bash\necho\n")
         #expect(Checks.scriptsStopAtErrors(script).count == 2)

@@ -22,6 +22,7 @@ import Testing
     @Test func publicDeclarationsAreDocumented() { check(Checks.undocumented) }
     @Test func foundationStaysOutside() { check(Checks.foundation) }
     @Test func linksLeadSomewhere() { check(Checks.deadLinks) }
+    @Test func pathsLeadSomewhere() { check(Checks.deadPaths) }
     @Test func scriptsStopAtErrors() { check(Checks.scriptsStopAtErrors) }
 
     /// A library without a test that imports it is not tested.
