@@ -44,7 +44,7 @@ let package = Package(
             resources: [
                 .embedInCode("Recipes/apt.sh"), .embedInCode("Recipes/kernel/fetch.sh"), .embedInCode("Recipes/kernel/modules.sh"),
                 .embedInCode("Recipes/module/build-module.sh"), .embedInCode("Recipes/module/aurora.c"),
-                .embedInCode("Recipes/module/Kbuild"), .embedInCode("Recipes/base/build-image.sh"),
+                .embedInCode("Recipes/module/limits.h"), .embedInCode("Recipes/module/Kbuild"), .embedInCode("Recipes/base/build-image.sh"),
                 .embedInCode("Recipes/import/make-root.sh"), .embedInCode("Recipes/confined.sh"),
             ],
             swiftSettings: strict),

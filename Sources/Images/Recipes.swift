@@ -10,6 +10,7 @@ public struct Recipes: Sendable {
         "kernel/modules.sh": PackageResources.modules_sh,
         "module/build-module.sh": PackageResources.build_module_sh,
         "module/aurora.c": PackageResources.aurora_c,
+        "module/limits.h": PackageResources.limits_h,
         "module/Kbuild": PackageResources.Kbuild,
         "base/build-image.sh": PackageResources.build_image_sh,
         "import/make-root.sh": PackageResources.make_root_sh,

@@ -14,14 +14,15 @@ struct cpuid_mask {
 };
 
 #define BIT(n) (1u << (n))
+#define FSGSBASE BIT(0)
 #define XCR0 0xe7u // x87, SSE, AVX, AVX-512; what the VMM sets
 
 // What a kernel in ring 3 must not see: features whose instructions or MSRs it cannot use here, and those that would
-// make it take slow paths (FSGSBASE: reading the inactive GS base would trap on every context switch).
+// make it take slow paths.
 static const struct cpuid_mask masks[] = {
     {1, ~0u, {0, 0, BIT(3) | BIT(17) | BIT(21) | BIT(24), BIT(3) | BIT(7) | BIT(9) | BIT(12) | BIT(13) | BIT(14) | BIT(16) | BIT(22)},
         {0, 0, BIT(27) | BIT(31), 0}},
-    {7, 0, {0, BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20), BIT(2) | BIT(3) | BIT(4) | BIT(7) | BIT(16) | BIT(22),
+    {7, 0, {0, FSGSBASE | BIT(1) | BIT(7) | BIT(10) | BIT(20), BIT(2) | BIT(3) | BIT(4) | BIT(7) | BIT(16) | BIT(22),
         BIT(4) | BIT(20) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(30) | BIT(31)}, {0}},
     {0xd, 0, {~XCR0, 0, 0, ~0u}, {0}},
     {0xd, 1, {~5u, ~0u, ~0u, ~0u}, {0}}, // XSAVEOPT and XGETBV1: the standard format, whose size leaf 0xd tells
@@ -73,6 +74,9 @@ static void cpuid(struct registers *registers) {
             if (masks[m].leaf != leaf || (masks[m].subleaf != ~0u && masks[m].subleaf != subleaf)) continue;
             for (int i = 0; i < 4; i++) value[i] = (value[i] & ~masks[m].clear[i]) | masks[m].set[i];
         }
+        // Programs use it whatever the kernel knows, and lose their bases at a switch of tasks if it does not; where the kernel can read
+        // the inactive base without a trap only, or switches would cost twice as much.
+        if (leaf == 7 && subleaf == 0 && params.flags & PARAMS_INACTIVE_BASE) value[1] |= FSGSBASE;
         if (leaf == 0xd && subleaf == 0) value[1] = value[2] = xsave_bytes();
         if (hidden_state_component(leaf, subleaf)) value[0] = value[1] = value[2] = value[3] = 0;
     }
@@ -128,8 +132,9 @@ static int two_byte_instruction(struct registers *r, const u8 *code, int rex) {
         return 2;
     }
     case 0x20: *general_register(r, target) = read_control_register((code[2] >> 3) & 7); return 3;
-    case 0x21: *general_register(r, target) = 0; return 3; // debug registers read as clear
-    case 0x22: case 0x23: return 3; // writes to control and debug registers change nothing here
+    case 0x21: *general_register(r, target) = read_debug_register((code[2] >> 3) & 7); return 3;
+    case 0x23: write_debug_register((code[2] >> 3) & 7, *general_register(r, target)); return 3;
+    case 0x22: return 3; // writes to control registers change nothing here
     case 0x06: case 0x08: case 0x09: return 2; // clts, invd, wbinvd
     case 0x01: return code[2] == 0xd1 ? 3 : 0; // xsetbv: XCR0 is set by the VMM
     default: return 0;

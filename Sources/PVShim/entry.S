@@ -61,12 +61,29 @@ halt_end:
 call_exit:
 	out %eax, $EXIT_PORT
 	iretq
+	.irp number, 0, 1, 2, 3, 6, 7
+call_write_dr\number:
+	mov %rdi, %dr\number
+	iretq
+	.endr
+
+stub_debug:			// why there is a debug exception is in %dr6 only, and stays there unless it is cleared
+	mov %rax, EXC_RAX(%rip)
+	mov %dr6, %rax
+	mov %rax, C(DEBUG_STATUS)
+	mov $DR6_NOTHING, %eax
+	mov %rax, %dr6
+	lea exception_frames+40*1(%rip), %rsp
+	iretq
 
 	.balign 32
 exception_stubs:		// 32 bytes each, without error code and with look the same
 	vector = 0
 	.rept 32
 	.balign 32
+	.if vector == 1
+	jmp stub_debug
+	.endif
 	.if vector == 14
 	push %rax
 	mov %cr2, %rax
@@ -183,7 +200,6 @@ shim_iret:
 	push %rax
 	mov C(VCPU_INFO), %rax
 	movb $0, VCPU_MASK(%rax)
-	movq $USER_DS, 40(%rsp)
 	orl $0x202, 24(%rsp)
 	andl $~0x3000, 24(%rsp)
 	movb $1, C(USER_MODE)
@@ -195,6 +211,8 @@ shim_iret:
 iret_user_check:
 	cmpb $0, C(RECHECK)
 	jne iret_user_recheck
+	.globl iret_user_leave
+iret_user_leave:		// faults where a signal frame holds selectors that cannot be: see `judge_user_exception`
 	iretq
 iret_user_check_end:
 
@@ -278,6 +296,30 @@ monitor_call:
 	mov $MONITOR_CALL, %ecx
 	int3
 	pop %rbx
+	ret
+
+// u64 load_gs_selector(selector): nothing in the shim uses %gs, so that what happens between is nobody's.
+	.globl load_gs_selector
+load_gs_selector:
+	xor %eax, %eax
+load_gs:			// faults for a selector of nothing: goes on at load_gs_failed
+	mov %edi, %gs
+	rdgsbase %rax
+1:	mov C(KERNEL_GS), %rcx
+	wrgsbase %rcx
+	ret
+load_gs_failed:
+	xor %edi, %edi
+	mov %edi, %gs
+	jmp 1b
+
+// long user_byte(address): goes on at user_byte_failed where there is no such byte.
+	.globl user_byte
+user_byte:
+	movzbl (%rdi), %eax
+	ret
+user_byte_failed:
+	mov $-1, %rax
 	ret
 
 #include "tables.inc"

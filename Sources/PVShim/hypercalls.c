@@ -79,7 +79,7 @@ static long set_segment_base(u64 which, u64 base) {
     case 0: write_fs_base(base); return 0;
     case 1: cpu.user_gs = base; return 0;
     case 2: cpu.kernel_gs = base; write_gs_base(base); return 0;
-    case 3: cpu.user_gs = 0; return 0; // a selector; only the null one is ever loaded by 64-bit programs
+    case 3: cpu.user_gs = load_gs_selector(base & 0xffff); return 0;
     default: return -EINVAL;
     }
 }
@@ -105,9 +105,38 @@ static long sched_op(u64 command, const u32 *argument) {
 static long callback_op(u64 command, const void *argument) {
     const struct { u16 type, flags; u32 pad; u64 address; } *callback = argument;
     if (command != 0) return -ENOSYS;
-    if (callback->type == 0) cpu.event_entry = callback->address;
-    if (callback->type == 2) cpu.syscall_entry = callback->address;
-    return 0; // failsafe, NMI and 32-bit entries are never used
+    switch (callback->type) {
+    case 0: cpu.event_entry = callback->address; return 0;
+    case 2: cpu.syscall_entry = callback->address; return 0;
+    // `sysenter`, and `syscall` of 32-bit code, lead nowhere on this KVM: refused, so that the vDSO takes `int $0x80`.
+    case 3: case 5: case 7: return -EINVAL;
+    default: return 0; // failsafe and NMI are never used
+    }
+}
+
+// DR0 to DR3 and DR7 as the kernel wrote them; the processor's own follow.
+static u64 debug_registers[8];
+
+u64 read_debug_register(u64 number) { return number == 6 ? cpu.debug_status : debug_registers[number & 7]; }
+
+void write_debug_register(u64 number, u64 value) {
+    const u64 enabled = 0xffff03ff, always = 0x400; // of DR7: what is defined, without general detection
+    number &= 7;
+    if (number == 6) cpu.debug_status = value;
+    if (number >= 4 && number <= 6) return;
+    if (number == 7) value &= enabled;
+    if (debug_registers[number] == value) return;
+    debug_registers[number] = value;
+    monitor_call(CALL_WRITE_DR + number, number == 7 ? value | always : value);
+}
+
+static long physdev_op(u64 command, const void *argument) {
+    const struct { u64 bitmap; u32 ports; } *io = argument;
+    switch (command) {
+    case 6: return 0; // set_iopl: kernels permit ports by the bitmap
+    case 7: set_io_bitmap((const u8 *)io->bitmap, io->ports > 65536 ? 65536 : io->ports); return 0;
+    default: return -ENOSYS;
+    }
 }
 
 static long console_io(u64 command, u64 count, u64 buffer) {
@@ -147,7 +176,9 @@ long hypercall(u64 a, u64 b, u64 c, u64 d, u64 e, u32 number) {
     case MMU_UPDATE: return mmu_update((void *)a, b, (void *)c);
     case SET_GDT: return 0;
     case STACK_SWITCH: cpu.kernel_rsp = b; return 0;
-    case FPU_TASKSWITCH: case SET_DEBUGREG: case GET_DEBUGREG: case VM_ASSIST: return 0;
+    case FPU_TASKSWITCH: case VM_ASSIST: return 0;
+    case SET_DEBUGREG: write_debug_register(a, b); return 0;
+    case GET_DEBUGREG: return (long)read_debug_register(a);
     case UPDATE_DESCRIPTOR: return update_descriptor(a, b);
     case MEMORY_OP: return memory_op(a & 0x3f, (void *)b);
     case MULTICALL: return multicall((void *)a, b);
@@ -161,7 +192,7 @@ long hypercall(u64 a, u64 b, u64 c, u64 d, u64 e, u32 number) {
     case SCHED_OP: return sched_op(a, (void *)b);
     case CALLBACK_OP: return callback_op(a, (void *)b);
     case EVENT_CHANNEL_OP: return event_channel_op(a, (void *)b);
-    case PHYSDEV_OP: return a == 6 || a == 7 ? 0 : -ENOSYS; // set_iopl, set_iobitmap: there are no I/O ports to permit
+    case PHYSDEV_OP: return physdev_op(a, (void *)b);
     // Probed by Linux: platform, grant table, ACM, HVM, sysctl and the like.
     case 7: case 20: case 27: case 34: case 35: case 38: case 39: case 40: return -ENOSYS;
     default: return unknown(number, a, b);

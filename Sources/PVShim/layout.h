@@ -22,6 +22,10 @@
 #define KERNEL_CS 0xe030
 #define KERNEL_SS 0xe02b
 
+#define DR6_NOTHING 0xffff0ff0
+#define RFLAGS_TF 0x100
+#define RFLAGS_RF 0x10000
+
 #define EVENT_VECTOR_BASE 0x40
 #define EVENT_VECTORS 16
 
@@ -59,6 +63,9 @@
 #define CPU_SYSCALL_ENTRY 48
 #define CPU_KERNEL_CR3 56
 #define CPU_PV_EOI 64
+#define CPU_DEBUG_STATUS 72
+#define CPU_JUDGED_ERROR 80
+#define CPU_JUDGED_HAS_ERROR 88
 #define CPU_SCRATCH 128 // eight words
 #define CPU_PORTS 192 // sixteen u16: event channel of each vector
 #define CPU_REGISTERS 256
@@ -69,6 +76,7 @@
 #define CALL_INVLPG 1
 #define CALL_HALT 2
 #define CALL_EXIT 3
+#define CALL_WRITE_DR 4 // and the seven after it: DR0 to DR7
 
 // Reasons of CALL_EXIT, in struct params.exit_reason.
 #define EXIT_CONSOLE_WRITE 1

@@ -40,7 +40,7 @@ static void add_user_bits(u64 table_address, int level) {
 
 // A new address space: its kernel half was copied from one that has the bits, so only the top level needs a look.
 static void pin_top_level(u64 address) {
-    if (!(params.flags & 1)) {
+    if (!(params.flags & PARAMS_BOOTED)) {
         add_user_bits(address, 4);
         return;
     }
@@ -113,12 +113,12 @@ long mmu_extended_op(void *operations, u64 count, u32 *done) {
     for (u64 i = 0; i < count; i++, operation++) {
         switch (operation->command) {
         case 0: case 1: case 2: // pin L1-L3: entries written since boot came through here, or are a user's and have the bit
-            if (!(params.flags & 1)) add_user_bits(operation->argument1 << 12, (int)operation->command + 1);
+            if (!(params.flags & PARAMS_BOOTED)) add_user_bits(operation->argument1 << 12, (int)operation->command + 1);
             break;
         case 3: pin_top_level(operation->argument1 << 12); break;
         case 4: break; // unpin
         case 5: load_kernel_table(operation->argument1 << 12); break;
-        case 15: params.flags |= 1; break; // the user half of the tables: kernel and user share one here
+        case 15: params.flags |= PARAMS_BOOTED; break; // the user half of the tables: kernel and user share one here
         case 6: case 8: case 10: flush_all(); break;
         case 7: case 9: case 11: monitor_call(CALL_INVLPG, operation->argument1); break;
         case 12: case 13: break; // cache flush, LDT

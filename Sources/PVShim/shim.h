@@ -31,7 +31,10 @@ struct cpu {
     u64 event_entry, syscall_entry;
     u64 kernel_cr3;
     u64 pv_eoi; // MSR_KVM_PV_EOI_EN points here
-    u64 reserved1[7];
+    u64 debug_status; // DR6 at the last debug exception
+    u64 judged_error; // what `judge_user_exception` decided: the error code,
+    u8 judged_has_error; // and whether there is one
+    u8 reserved1[39];
     u64 scratch[8];
     u16 ports[EVENT_VECTORS];
     u8 reserved2[32];
@@ -42,6 +45,9 @@ _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "");
 _Static_assert(offsetof(struct cpu, syscall_entry) == CPU_SYSCALL_ENTRY, "");
 _Static_assert(offsetof(struct cpu, kernel_cr3) == CPU_KERNEL_CR3, "");
 _Static_assert(offsetof(struct cpu, pv_eoi) == CPU_PV_EOI, "");
+_Static_assert(offsetof(struct cpu, debug_status) == CPU_DEBUG_STATUS, "");
+_Static_assert(offsetof(struct cpu, judged_error) == CPU_JUDGED_ERROR, "");
+_Static_assert(offsetof(struct cpu, judged_has_error) == CPU_JUDGED_HAS_ERROR, "");
 _Static_assert(offsetof(struct cpu, scratch) == CPU_SCRATCH, "");
 _Static_assert(offsetof(struct cpu, ports) == CPU_PORTS, "");
 _Static_assert(offsetof(struct cpu, registers) == CPU_REGISTERS, "");
@@ -78,8 +84,10 @@ struct params {
     u64 reserved[3];
     u64 exit_reason, exit_arguments[4]; // offset 120
     u64 vcpu_info_gpa, time_area_gpa; // offset 160: where the VMM must write time after a restore
-    u64 flags; // offset 176: bit 0: the kernel booted (has its own page tables)
+    u64 flags; // offset 176
 };
+#define PARAMS_BOOTED 1ull // the kernel has its own page tables
+#define PARAMS_INACTIVE_BASE 2ull // the VMM: the kernel reads the inactive GS base without a trap
 _Static_assert(offsetof(struct params, time) == 56, "");
 _Static_assert(offsetof(struct params, exit_reason) == 120, "");
 _Static_assert(offsetof(struct params, vcpu_info_gpa) == 160, "");
@@ -88,7 +96,7 @@ extern struct cpu cpu;
 extern struct trap traps[256];
 extern volatile struct params params;
 extern u64 gdt[512];
-extern char text_start[], rsp0_top[];
+extern __attribute__((visibility("hidden"))) char iret_user_leave[];
 
 long monitor_call(u64 number, u64 argument);
 void exit_to_vmm(u64 reason, u64 a, u64 b, u64 c);
@@ -124,6 +132,15 @@ long mmu_extended_op(void *operations, u64 count, u32 *done);
 u64 guest_physical(u64 address);
 
 bool emulate_instruction(struct registers *registers, u64 vector);
+
+u64 read_debug_register(u64 number);
+void write_debug_register(u64 number, u64 value);
+
+// Loads a selector into %gs; the kernel's GS base stays. Returns the base that the selector stands for: 0 for one that cannot be loaded.
+u64 load_gs_selector(u64 selector);
+// A byte of user code; -1 where there is none.
+long user_byte(u64 address);
+void set_io_bitmap(const u8 *bitmap, u32 ports);
 
 void copy_bytes(void *to, const void *from, u64 count);
 

@@ -63,7 +63,8 @@ struct MachineSaveCommand: ParsableCommand {
     private func wait(for text: String, _ machine: Machine) throws {
         let deadline = DispatchTime.now() + .seconds(Self.bootSecondsMax)
         while !machine.console.tail.contains(text) {
-            guard machine.end == nil, DispatchTime.now() < deadline else {
+            if let end = machine.end { throw ValidationError("The guest ended before its console showed \"\(text)\": \(end)") }
+            guard DispatchTime.now() < deadline else {
                 throw ValidationError("The guest's console did not show \"\(text)\" within \(Self.bootSecondsMax) s.")
             }
             usleep(10_000)

@@ -18,6 +18,9 @@
  * the guest was not there, and raises event channel PORT before the guest executes anything. Its interrupt wakes a real-time
  * thread, which sets both right: it runs before any program does, because the way back to user mode looks for a thread of
  * higher priority.
+ *
+ * In pv mode the kernel offers a few things that such a machine cannot do. Calls that ask for them are refused, with the error of a
+ * kernel that was built without, instead of being carried out by half: limits.h.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -305,6 +308,8 @@ static void aurora_unwatch_restores(void)
 	aurora_unbind(&generation_source);
 }
 
+#include "limits.h"
+
 static int __init aurora_init(void)
 {
 	char *copy, *rest, *entry;
@@ -334,11 +339,19 @@ static int __init aurora_init(void)
 	error = aurora_watch_restores();
 	if (error)
 		pr_err("cannot watch for restores by generation=%s: error %d\n", generation, error);
+	if (xen_pv_domain()) {
+		aurora_refuse_all();
+		error = aurora_take_work();
+		if (error)
+			pr_err("work for interrupts waits for the tick: error %d\n", error);
+	}
 	return 0;
 }
 
 static void __exit aurora_exit(void)
 {
+	aurora_leave_work();
+	aurora_refuse_nothing();
 	aurora_unwatch_restores();
 	aurora_remove_all();
 }

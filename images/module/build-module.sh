@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds aurora.ko against unpacked Debian kernel headers, without installing them and without root.
 #
-#   build-module.sh ROOT RELEASE SOURCE OUTPUT    ROOT holds the unpacked header packages, SOURCE aurora.c and Kbuild
+#   build-module.sh ROOT RELEASE SOURCE OUTPUT    ROOT holds the unpacked header packages, SOURCE aurora.c, limits.h and Kbuild
 #
 # Exit status: 0 done, 2 bad arguments, 3 a tool is missing, else make's.
 set -eu
@@ -25,7 +25,7 @@ done
 # The headers' own Makefile includes the common tree by its installed place.
 echo "include $common/Makefile" >"$headers/Makefile"
 build=$(mktemp -d "$root/module-XXXXXX")
-cp "$3/aurora.c" "$build/aurora.c"
+cp "$3/aurora.c" "$3/limits.h" "$build"
 cp "$3/Kbuild" "$build/Kbuild"
 make -C "$headers" M="$build" modules >&2
 # Debug information is four fifths of the file, and it would travel in every guest's initramfs.

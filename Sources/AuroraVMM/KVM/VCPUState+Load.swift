@@ -19,7 +19,7 @@ extension VirtualCPU {
         do throws(MachineError) {
             // One that has run takes no table any more, not even its own: KVM keeps some bits of it up to date.
             if table.bytes != cpuid.bytes { try setCPUID(table) }
-            try write(CKVM_SET_SREGS, state.systemRegisters, MemoryLayout<kvm_sregs>.size, "system registers")
+            try write(CKVM_SET_SREGS, VirtualCPU.withoutNullTable(state.systemRegisters), MemoryLayout<kvm_sregs>.size, "system registers")
             try write(CKVM_SET_XCRS, state.extendedControl, MemoryLayout<kvm_xcrs>.size, "extended control registers")
             try write(CKVM_SET_XSAVE, try fitted(state.extendedRegisters), extendedRegisterBytes, "extended registers")
             try write(CKVM_SET_DEBUGREGS, state.debugRegisters, MemoryLayout<kvm_debugregs>.size, "debug registers")
@@ -35,6 +35,19 @@ extension VirtualCPU {
             if case .system(let cause) = error { throw .state("\(cause)") }
             throw error
         }
+    }
+
+    /// System registers whose local descriptor table, if its selector is the null one, is none.
+    ///
+    /// KVM resets that register to a table of 64 KiB at address 0, and a checkpoint of a guest that never set it holds that: a KVM that
+    /// emulates the load of a segment then reads descriptors there, on behalf of whatever program asked, and faults in the kernel's name.
+    static func withoutNullTable(_ saved: KernelBytes) -> KernelBytes {
+        guard let table = MemoryLayout<kvm_sregs>.offset(of: \.ldt), let selector = MemoryLayout<kvm_segment>.offset(of: \.selector),
+            let unusable = MemoryLayout<kvm_segment>.offset(of: \.unusable), saved.load(table + selector, as: UInt16.self) == 0
+        else { return saved }
+        var registers = saved
+        registers.store(UInt8(1), at: table + unusable)
+        return registers
     }
 
     private static let runnableStates: Set<UInt32> = [UInt32(KVM_MP_STATE_RUNNABLE), UInt32(KVM_MP_STATE_HALTED)]

@@ -102,10 +102,11 @@ final class PVPlatform: Platform, @unchecked Sendable {
         let domain = try builder.build(
             initramfs: boot.initramfs, commandLine: boot.commandLine,
             sharedInfo: GuestAddress(ShimSlot.physical(ShimLayout.sharedInfo)), slots: ShimSlot.topEntries)
-        try KernelPatch.apply(to: boot.kernel, in: memory, shim: image)
+        let readsInactiveBase = try KernelPatch.apply(to: boot.kernel, in: memory, shim: image)
         consoleRing = domain.consoleRing
         let frequency = try cpu.tscKilohertz()
         slot.build(memoryBytes: memoryBytes, tscKilohertz: frequency, pageTable: domain.pageTable)
+        if readsInactiveBase { slot.store(ShimLayout.flagInactiveBase, at: slot.parameter(ShimLayout.paramFlags)) }
         setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: 0), memory: memory)
         try setRegisters(domain, cpu: cpu, cpuid: cpuid)
     }
@@ -281,6 +282,9 @@ final class PVPlatform: Platform, @unchecked Sendable {
         system.tr.selector = 0x40
         system.tr.type = 11
         system.tr.present = 1
+        // At reset it is a table at address 0, where a program's load of a segment would be looked up.
+        system.ldt = kvm_segment()
+        system.ldt.unusable = 1
         try cpu.set(CKVM_SET_SREGS, system, "system registers")
         try setFloatingPoint(cpu)
         try setLocalAPIC(cpu)

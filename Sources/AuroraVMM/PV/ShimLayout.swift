@@ -48,6 +48,7 @@ enum ShimLayout {
     // Offsets into `struct cpu`.
     static let cpuEOIProbes = 2
     static let cpuVCPUInfo = 8
+    static let cpuUserGS = 32
     static let cpuKernelCR3 = 56
     static let cpuPVEOI = 64
     static let cpuPorts = 192
@@ -66,6 +67,9 @@ enum ShimLayout {
     static let paramExitArguments = 128
     static let paramVCPUInfoAddress = 160
     static let paramTimeAreaAddress = 168
+    static let paramFlags = 176
+    /// The kernel reads the GS base of user code without a trap.
+    static let flagInactiveBase: UInt64 = 2
 
     // Offsets into `struct shared_info` and `struct vcpu_info` (xen/interface/xen.h).
     static let vcpuMask = 1

@@ -38,7 +38,7 @@ struct VCPUStateTests {
         try cpu.load(state, keepsTimeStampCounter: false)
         let again = try cpu.save()
         #expect(again.registers == state.registers)
-        #expect(again.systemRegisters == state.systemRegisters)
+        #expect(again.systemRegisters == VirtualCPU.withoutNullTable(state.systemRegisters))
         #expect(again.extendedRegisters.load(160, as: UInt64.self) == 0xfeed_f00d_dead_beef)
         #expect(again.cpuid == state.cpuid)
         #expect(again.events == state.events)

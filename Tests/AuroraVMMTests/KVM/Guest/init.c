@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boot.h"
+
 enum { TICK_MS = 10, TIMER_MS = 2, BLOCK = 4096, BLOCKS = 64, PORT = 1024 };
 
 // Shared by all workers. A worker counts rounds; what it finds wrong it says itself, and counts as an error.
@@ -33,7 +35,6 @@ struct shared {
     volatile uint64_t registers, timers, forks, disk, errors, alarm;
 };
 static struct shared *shared;
-static char command_line[4096];
 
 static void fail(const char *what, uint64_t a, uint64_t b) {
     __atomic_fetch_add(&shared->errors, 1, __ATOMIC_RELAXED);
@@ -44,35 +45,6 @@ static uint64_t now(int clock) {
     struct timespec time;
     clock_gettime(clock, &time);
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
-
-static char *word(const char *name) {
-    char *found = strstr(command_line, name);
-    return found ? found + strlen(name) : NULL;
-}
-
-// ---------------------------------------------------------------- modules, as the agent loads them
-
-static void load_module(const char *name) {
-    char path[256], parameters[1024] = "", prefix[64];
-    snprintf(path, sizeof path, "/modules/%s", name);
-    snprintf(prefix, sizeof prefix, "%.*s.", (int)strcspn(name, "."), name);
-    for (char *at = command_line; (at = strstr(at, prefix)); at++) {
-        if (at != command_line && at[-1] != ' ') continue;
-        char *value = at + strlen(prefix);
-        size_t used = strlen(parameters);
-        snprintf(parameters + used, sizeof parameters - used, "%.*s ", (int)strcspn(value, " \n"), value);
-    }
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0 || syscall(SYS_finit_module, file, parameters, 0)) dprintf(1, "module %s: %s\n", name, strerror(errno));
-    close(file);
-}
-
-static void load_modules(void) {
-    FILE *list = fopen("/modules/list", "re");
-    char name[200];
-    while (list && fscanf(list, "%199s", name) == 1) load_module(name);
-    if (list) fclose(list);
 }
 
 // ---------------------------------------------------------------- registers
@@ -360,20 +332,8 @@ static void start(void (*worker)(void)) {
     }
 }
 
-// In hvm mode there is no console before its module is loaded.
-static void open_console(void) {
-    int console = open("/dev/console", O_RDWR);
-    for (int i = 0; i < 3; i++) dup2(console, i);
-}
-
 static void set_up(void) {
-    mount("dev", "/dev", "devtmpfs", 0, NULL);
-    mount("proc", "/proc", "proc", 0, NULL);
-    mount("sys", "/sys", "sysfs", 0, NULL);
-    open_console();
-    int file = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-    if (read(file, command_line, sizeof command_line - 1) < 0) command_line[0] = 0;
-    close(file);
+    mount_systems();
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 

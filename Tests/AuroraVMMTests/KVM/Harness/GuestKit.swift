@@ -35,12 +35,17 @@ struct GuestKit: Sendable {
         guard let directory = kernels.first(where: { FileManager.default.fileExists(atPath: "\($0)/vmlinux") }) else {
             throw Missing(reason: "no kernel in \(kernels.joined(separator: ", ")); run: aurora image prepare")
         }
-        return GuestKit(kernel: "\(directory)/vmlinux", modules: "\(directory)/modules", program: try compile())
+        return GuestKit(kernel: "\(directory)/vmlinux", modules: "\(directory)/modules", program: try compile("init"))
     }
 
-    private static func compile() throws(Missing) -> [UInt8] {
-        let source = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Guest/init.c").path
-        let output = FileManager.default.temporaryDirectory.appending(path: "aurora-test-init-\(getpid())").path
+    /// Another program of the tests, `Guest/NAME.c`.
+    func with(program name: String) throws -> GuestKit {
+        GuestKit(kernel: kernel, modules: modules, program: try GuestKit.compile(name))
+    }
+
+    private static func compile(_ name: String) throws(Missing) -> [UInt8] {
+        let source = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Guest/\(name).c").path
+        let output = FileManager.default.temporaryDirectory.appending(path: "aurora-test-\(name)-\(getpid())").path
         defer { try? FileManager.default.removeItem(atPath: output) }
         let compiler = Process()
         compiler.executableURL = URL(filePath: "/usr/bin/env")
