@@ -51,7 +51,8 @@ enum ProtocolHarness {
         case .functionAnswer: check(FunctionAnswer.self, payload)
         case .functionEnd: check(FunctionEnd.self, payload)
         case .functionExited: check(ExitStatus.self, payload)
-        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr, .functionEvent, .functionKill, .functionLog, .functionBody: break
+        case .functionMemory: check(FunctionMemory.self, payload)
+        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr, .functionEvent, .functionKill, .functionMeasure, .functionLog, .functionBody: break
         }
     }
 

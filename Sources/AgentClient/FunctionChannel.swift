@@ -34,6 +34,9 @@ public final class FunctionChannel: Sendable {
     /// Where the runtime stood when it was heard of last.
     public var phase: FunctionPhase { incoming.withLock { $0.phase } }
 
+    /// The most bytes of memory that the runtime and all it started have had, as told last; nil: it was not.
+    public var memoryPeakBytes: Int? { incoming.withLock { $0.collector.memoryPeakBytes } }
+
     /// Ends the connection; whoever waits on it gets `.disconnected`.
     public func close() { connection.shutdown() }
 
@@ -158,7 +161,7 @@ extension FunctionChannel {
             case .exited where ignoresEnd: break
             case .exited(let status): throw .exited(status, log: incoming.withLock { $0.collector.takeLog() })
             case .failed(let failure): throw .agent(.refused(failure))
-            case .state, .log, .answer, .body, .end: break
+            case .state, .log, .answer, .body, .end, .memory: break
             }
         }
     }

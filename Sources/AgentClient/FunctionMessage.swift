@@ -14,6 +14,8 @@ public enum FunctionMessage: Equatable, Sendable {
     case end(FunctionEnd)
     /// The runtime's process ended.
     case exited(ExitStatus)
+    /// How much memory the runtime and all it started have had at most.
+    case memory(FunctionMemory)
     /// The agent could not do what was asked.
     case failed(Failure)
 }
@@ -48,6 +50,7 @@ public struct FunctionMessageReader: Sendable {
         case .functionState: return .state(try FunctionState(payload: frame.payload).phase)
         case .functionLog: return .log(frame.payload)
         case .functionExited: return .exited(try ExitStatus(payload: frame.payload))
+        case .functionMemory: return .memory(try FunctionMemory(payload: frame.payload))
         case .failed: return .failed(try Failure(payload: frame.payload))
         case .functionAnswer:
             guard bodyBytes == nil else { throw ProtocolFault(.outOfOrder, at: 2) }
@@ -79,6 +82,8 @@ public enum FunctionCommand: Equatable, Sendable {
     case invoke(FunctionInvoke, [UInt8])
     /// Kills the runtime and all that it started.
     case kill
+    /// Asks how much memory the runtime has had; an agent of a snapshot that does not know this ends the connection.
+    case measure
 
     /// Appends the frames of the command; several commands may be sent in one go.
     public func append(to bytes: inout [UInt8]) {
@@ -87,6 +92,7 @@ public enum FunctionCommand: Equatable, Sendable {
         case .start(let start): Frame.appendMessage(.functionStart, request: 0, payload: start.encoded, to: &bytes)
         case .restored(let restored): Frame.appendMessage(.functionRestored, request: 0, payload: restored.encoded, to: &bytes)
         case .kill: Frame.appendMessage(.functionKill, request: 0, payload: [], to: &bytes)
+        case .measure: Frame.appendMessage(.functionMeasure, request: 0, payload: [], to: &bytes)
         case .invoke(var invoke, let payload):
             invoke.payloadBytes = UInt32(clamping: payload.count)
             Frame.appendMessage(.functionInvoke, request: 0, payload: invoke.encoded, to: &bytes)

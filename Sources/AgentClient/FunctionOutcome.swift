@@ -89,6 +89,8 @@ public struct FunctionAnswerCollector: Sendable {
     private var payload: [UInt8] = []
     /// What the runtime wrote since the last answer.
     public private(set) var log: FunctionLog
+    /// The most bytes of memory that the runtime has had, as told last; nil: it was not.
+    public private(set) var memoryPeakBytes: Int?
 
     /// Keeps the last `logBytesMax` bytes of what the runtime writes.
     public init(logBytesMax: Int = 65_536) { log = FunctionLog(bytesMax: logBytesMax) }
@@ -111,6 +113,7 @@ public struct FunctionAnswerCollector: Sendable {
                 payload = []
             }
             return FunctionOutcome(answer: whole, payload: payload, end: end, log: log.take())
+        case .memory(let memory): memoryPeakBytes = Int(clamping: memory.peakBytes)
         case .state, .exited, .failed: break
         }
         return nil

@@ -25,6 +25,7 @@ public enum MessageType: UInt8, Sendable, CaseIterable {
     case functionInvoke = 0x23
     case functionEvent = 0x24
     case functionKill = 0x25
+    case functionMeasure = 0x26
 
     case welcome = 0x81
     case done = 0x82
@@ -42,6 +43,7 @@ public enum MessageType: UInt8, Sendable, CaseIterable {
     case functionBody = 0xA3
     case functionEnd = 0xA4
     case functionExited = 0xA5
+    case functionMemory = 0xA6
 
     /// Whether the host may send it.
     public var isRequest: Bool { rawValue & 0x80 == 0 }

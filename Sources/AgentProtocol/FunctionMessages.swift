@@ -327,3 +327,23 @@ public struct FunctionEnd: MessageBody, Equatable, Sendable {
         durationNanoseconds = try reader.read()
     }
 }
+
+/// `functionMemory`: the memory that the runtime and all it started have used.
+///
+/// Sent before the `functionEnd` of an answer to a request, before `functionExited`, and as the answer to `functionMeasure`, unless the
+/// guest's kernel cannot tell.
+public struct FunctionMemory: MessageBody, Equatable, Sendable {
+    /// The most bytes that the kernel has charged to the runtime's control group at once (`memory.peak`), what its snapshot brought included.
+    public var peakBytes: UInt64
+
+    /// Describes a measurement.
+    public init(peakBytes: UInt64) { self.peakBytes = peakBytes }
+
+    /// Appends the fields in wire order.
+    public func encode(into writer: inout ByteWriter) { writer.write(peakBytes) }
+
+    /// Reads the fields in wire order.
+    ///
+    /// - Throws: `ProtocolFault` with the offset of the offending byte.
+    public init(from reader: inout ByteReader) throws(ProtocolFault) { peakBytes = try reader.read() }
+}

@@ -53,6 +53,11 @@ struct ServeGuestTests {
         done
         """#
 
+    /// `Max Memory Used` of a log, MB.
+    private static func memoryUsed(_ log: String) throws -> Int {
+        try #require(log.firstMatch(of: /Max Memory Used: (\d+) MB/).flatMap { Int($0.1) }, "\(log)")
+    }
+
     private func deploy(_ server: GatewayServer, _ name: String, _ code: String, version: Int, timeout: Int = 60) throws {
         let result = try server.fn(
             "deploy", name, "--runtime", "provided", "--env", "VERSION=\(version)", "--timeout", "\(timeout)", code)
@@ -77,6 +82,7 @@ struct ServeGuestTests {
         let answer = try server.fn("invoke", "f", "--payload", #"{"a":[1]}"#, "--log")
         #expect(answer.code == 0 && answer.output == #"{"echo":{"a":[1]},"version":"1"}"# + "\n", "\(answer.error)")
         for part in ["START RequestId", #"event {"a":[1]}"#, "REPORT RequestId"] { #expect(answer.error.contains(part), "\(answer.error)") }
+        #expect((2...64).contains(try Self.memoryUsed(answer.error)), "\(answer.error)")
         let error = try server.fn("invoke", "f", "--payload", "\"error\"")
         #expect(error.code == 1 && error.output.contains("an odd value"), "\(error.output)\(error.error)")
         let exit = try server.fn("invoke", "f", "--payload", "\"exit\"")
@@ -101,6 +107,7 @@ struct ServeGuestTests {
         let printed = try server.fn("logs", "g").output
         #expect(late.error.contains("event \"hang\"\n") && printed.contains("event \"hang\"\n"), "\(late.error)")
         #expect(late.code == 1 && late.output.contains("Task timed out after 1.00 seconds"), "\(late.output)\(late.error)")
+        #expect((2...64).contains(try Self.memoryUsed(late.error)), "\(late.error)")
         #expect(try server.fn("rm", "g").output == "g\n")
         #expect(try server.fn("ls", "-q").output == "f\n")
         try server.eventually("the end of its launch image") { server.launchImages.count == 2 }
@@ -295,7 +302,11 @@ struct ServeGuestTests {
         }
         let first = try deploy("first")
         try #require(first.code == 0, "\(first.error)\(server.log)")
-        #expect(try server.fn("invoke", "first", "--payload", "1").code == 0)
+        let served = try server.fn("invoke", "first", "--payload", "1", "--log")
+        #expect(served.code == 0)
+        // What it took when it was initialized counts, the pages of its snapshot.
+        let used = try Self.memoryUsed(served.error)
+        #expect((64...256).contains(used), "\(served.error)")
         let refused = try deploy("second")
         #expect(refused.code == 1 && refused.error.contains("room"), "\(refused.output)\(refused.error)")
         #expect(try server.fn("invoke", "second").error.contains("ResourceConflictException"))

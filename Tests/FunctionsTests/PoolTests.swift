@@ -90,6 +90,44 @@ import Testing
         withExtendedLifetime(far) {}
     }
 
+    /// A request that takes too long: its instance is asked how much memory it had before it is ended, and ended when it says nothing, too.
+    @Test(arguments: [true, false]) func memoryIsMeasuredWhenTheTimeIsOver(_ answers: Bool) async throws {
+        let (link, far) = try MachineLink.pair("m1")
+        let loop = try EventLoop(name: "test")
+        let machine = try PooledMachine(link, loop: loop) { _, _ in }
+        let function = DeployedFunction(name: "f", image: "base", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "r")
+        let instance = try PooledInstance(function, machine, .pooled, nil, PoolConfiguration(), loop: loop)
+        let guest = far[1]
+        try Socket.setNonBlocking(guest.rawValue, false)
+        let reader = Task.detached {
+            var decoder = FrameDecoder()
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            while case let got = read(guest.rawValue, &buffer, buffer.count), got > 0 {
+                decoder.append(buffer[..<got])
+                while let frame = try? decoder.next() {
+                    guard frame.type == .functionMeasure, answers else { continue }
+                    var bytes: [UInt8] = []
+                    Frame.appendMessage(.functionMemory, request: 0, payload: FunctionMemory(peakBytes: 77).encoded, to: &bytes)
+                    _ = bytes.withUnsafeBytes { send(guest.rawValue, $0.baseAddress, $0.count, 0) }
+                }
+            }
+        }
+        let late = Invocation(
+            requestIdentifier: "r-1", payload: [49], deadline: WallClock.milliseconds + 20, functionARN: "arn")
+        do throws(InstanceError) {
+            _ = try await instance.invoke(late)
+            Issue.record("nobody answered")
+        } catch {
+            if case .timedOut = error {} else { Issue.record("\(error)") }
+        }
+        #expect(instance.memoryPeakBytes == (answers ? 77 : nil))
+        #expect(!instance.isUsable)
+        machine.ended()
+        shutdown(guest.rawValue, Int32(SHUT_RDWR))
+        await reader.value
+        loop.stop()
+    }
+
     /// A runtime that answers before it has read its event: the next one follows what is left of the first, whole.
     @Test func eventsFollowEachOther() async throws {
         let (link, far) = try MachineLink.pair("m1")

@@ -119,6 +119,9 @@ public struct FunctionRecord: Sendable, Hashable, Codable {
     /// Whether the last change failed in the function's own initialization, which the next request may try again.
     public var hasFailedInit: Bool?
 
+    /// Whether nothing serves because the function's own initialization failed: whatever is asked of it tries that again.
+    var mayRetryInit: Bool { deployed == nil && hasFailedInit == true }
+
     /// The function's resource name.
     public var resourceName: String { FunctionName.resourceName(name) }
 }

@@ -3,6 +3,7 @@ internal import Logging
 /// Delivers events to instances, as an invocation whose answer nobody waits for.
 struct EventDelivery: Sendable {
     let catalogue: Catalogue
+    let deployments: Deployments
     let invoker: Invoker
     let metrics: GatewayMetrics
     let logs: FunctionLogs
@@ -10,7 +11,15 @@ struct EventDelivery: Sendable {
 
     /// Delivers an event once.
     func deliver(_ event: StoredEvent) async -> Delivery {
-        guard let record = catalogue[event.function] else { return .hopeless("The function was removed") }
+        guard var record = catalogue[event.function] else { return .hopeless("The function was removed") }
+        if record.mayRetryInit {
+            guard let again = await deployments.retry(record).0 else { return .hopeless("The function was removed") }
+            if again.mayRetryInit {
+                metrics.note(event.function, .functionError)
+                return .failed(again.reason ?? "The function could not be initialized")
+            }
+            record = again
+        }
         guard let function = record.deployed else { return .unavailable("The function is \(record.state.rawValue)") }
         do throws(InvokerError) {
             let served = try await invoker.invoke(function, tenant: event.tenant, concurrencyMax: record.settings.concurrencyMax) {

@@ -16,15 +16,17 @@ extension Gateway {
         }
         let payload = request.body.isEmpty ? Array("{}".utf8) : request.body
         if let fault = JSONText.fault(in: payload) { throw .badContent("Could not parse request body into json: \(fault)") }
-        if record.deployed == nil, kind == "RequestResponse", record.hasFailedInit == true {
+        if record.mayRetryInit, kind == "RequestResponse" {
             // What its initialization needed may be there now: each request tries it again, as Lambda does.
             let (again, log) = await deployments.retry(record)
             guard let again, again.deployed != nil else {
+                metrics.note(record.name, .functionError)
                 return InvokeAnswer.initFailure(again ?? record, log: logType == "Tail" ? log : nil)
             }
             record = again
         }
-        guard record.deployed != nil else { throw notReady(record) }
+        // Lambda calls such a function active: an event for it is taken, and its delivery tries the initialization.
+        guard record.deployed != nil || record.mayRetryInit else { throw notReady(record) }
         let ready = record
         switch kind {
         case "DryRun": return GatewayResponse(status: 204)

@@ -149,6 +149,8 @@ public struct StatusReport: Codable, Sendable {
         public var times: [String: Times]
         /// Private memory of an instance, last seen, bytes.
         public var privateBytes: Int?
+        /// The most memory that the function has had in any instance, bytes.
+        public var memoryPeakBytes: Int?
     }
 
     /// When the gateway was started.
@@ -184,6 +186,7 @@ extension StatusReport.Function {
         outcomes = Dictionary(uniqueKeysWithValues: counts.outcomes.map { ($0.rawValue, $1) })
         times = Dictionary(uniqueKeysWithValues: counts.latencies.map { ($0.rawValue, .init($1)) })
         privateBytes = counts.privateBytes
+        memoryPeakBytes = counts.memoryPeakBytes
     }
 }
 

@@ -79,7 +79,8 @@ public final class Gateway: Sendable {
                 record.updateStatus == .successful ? "function built" : "function not built",
                 metadata: ["function": "\(record.name)", "revision": "\(record.revision)", "reason": "\(record.reason ?? "")"])
         }
-        let delivery = EventDelivery(catalogue: catalogue, invoker: invoker, metrics: metrics, logs: logs, logger: logger)
+        let delivery = EventDelivery(
+            catalogue: catalogue, deployments: deployments, invoker: invoker, metrics: metrics, logs: logs, logger: logger)
         events = EventQueue(log: eventLog, limits: configuration.events, deliver: delivery.deliver, report: delivery.report)
     }
 

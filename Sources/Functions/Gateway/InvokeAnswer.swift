@@ -47,11 +47,15 @@ struct InvokeAnswer {
         return bytes
     }
 
+    /// The most memory that the function has had, as its guest's kernel counted; nothing is said when that is not known.
+    private var memoryPeakMB: Int? { served.memoryPeakBytes.map { ($0 >> 20) + ($0 & 0xF_FFFF == 0 ? 0 : 1) } }
+
     private var textLog: [UInt8] {
         let milliseconds = Double(served.served) / 1e6
         let billed = Int(milliseconds.rounded(.up))
         var report = "REPORT RequestId: \(identifier)\tDuration: \(InvokeAnswer.twoDigits(milliseconds)) ms\tBilled Duration: \(billed) ms"
-        report += "\tMemory Size: \(function.memoryBytes >> 20) MB\tMax Memory Used: \((served.privateBytes ?? 0) >> 20) MB"
+        report += "\tMemory Size: \(function.memoryBytes >> 20) MB"
+        if let peak = memoryPeakMB { report += "\tMax Memory Used: \(peak) MB" }
         if served.start != .reused { report += "\tRestore Duration: \(InvokeAnswer.twoDigits(Double(served.restored) / 1e6)) ms" }
         var lines = Array("START RequestId: \(identifier) Version: $LATEST\n".utf8)
         var note = ""
@@ -81,7 +85,8 @@ struct InvokeAnswer {
         }
         let milliseconds = Double(served.served) / 1e6
         var metrics = #""durationMs":\#(InvokeAnswer.twoDigits(milliseconds)),"billedDurationMs":\#(Int(milliseconds.rounded(.up)))"#
-        metrics += #","memorySizeMB":\#(function.memoryBytes >> 20),"maxMemoryUsedMB":\#((served.privateBytes ?? 0) >> 20)"#
+        metrics += #","memorySizeMB":\#(function.memoryBytes >> 20)"#
+        if let peak = memoryPeakMB { metrics += #","maxMemoryUsedMB":\#(peak)"# }
         if served.start != .reused { metrics += #","restoreDurationMs":\#(InvokeAnswer.twoDigits(Double(served.restored) / 1e6))"# }
         let start = #"\#(head)start","record":{"requestId":"\#(identifier)","version":"$LATEST"}}"# + "\n"
         let end = #"\#(head)report","record":{"requestId":"\#(identifier)","metrics":{\#(metrics)},"status":"\#(status)"}}"# + "\n"

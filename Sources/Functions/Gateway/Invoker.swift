@@ -58,7 +58,7 @@ final class Invoker: Sendable {
         }
         return Served(
             outcome: outcome, start: start, waited: arrival.nanoseconds(to: turn), restored: turn.nanoseconds(to: handover),
-            served: handover.nanoseconds(to: end), privateBytes: memory, log: log)
+            served: handover.nanoseconds(to: end), privateBytes: memory, memoryPeakBytes: instance.memoryPeakBytes, log: log)
     }
 
     /// Ends idle instances of a function that changed or went.

@@ -91,6 +91,8 @@ struct Served: Sendable {
     var served: Int64
     /// Private memory of the instance afterwards; nil: not known.
     var privateBytes: Int?
+    /// The most memory that the function has had in this instance, bytes; nil: not known.
+    var memoryPeakBytes: Int?
     /// What the function printed without an answer to go with.
     var log: [UInt8] = []
 }

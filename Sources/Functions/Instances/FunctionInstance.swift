@@ -8,6 +8,10 @@ public protocol FunctionInstance: AnyObject, Sendable {
     ///
     /// Asked after every request.
     var privateBytes: Int? { get }
+    /// The most memory that its function has had at once, bytes, as its guest's kernel counted; nil when it was not told.
+    ///
+    /// What the snapshot brought counts, and what has ended meanwhile.
+    var memoryPeakBytes: Int? { get }
     /// How its machine was had: `.pooled` or `.restored`, or `.cold`.
     var startKind: StartKind { get }
     /// Whether it may be handed a request, as far as can be told without asking it; false once its machine is gone.
@@ -28,6 +32,8 @@ public protocol FunctionInstance: AnyObject, Sendable {
 extension FunctionInstance {
     /// Restored in a machine made on the spot, unless an instance says otherwise.
     public var startKind: StartKind { .restored }
+    /// Not known, unless an instance is told.
+    public var memoryPeakBytes: Int? { nil }
     /// Usable, unless an instance knows better.
     public var isUsable: Bool { true }
     /// Nothing, unless an instance knows more.

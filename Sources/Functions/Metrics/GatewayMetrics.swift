@@ -15,6 +15,8 @@ final class GatewayMetrics: Sendable {
         /// Times of restores.
         var restores = LatencyHistogram()
         var privateBytes: Int?
+        /// The most memory that any instance's function has had.
+        var memoryPeakBytes: Int?
         var lastInvokedAt: Int64 = 0
     }
 
@@ -43,6 +45,8 @@ final class GatewayMetrics: Sendable {
             state.functions[name]?.latencies[served.start, default: LatencyHistogram()].add(nanoseconds: total)
             if served.start != .reused { state.functions[name]?.restores.add(nanoseconds: served.restored) }
             if let bytes = served.privateBytes { state.functions[name]?.privateBytes = bytes }
+            let peak = state.functions[name]?.memoryPeakBytes ?? 0
+            if let bytes = served.memoryPeakBytes { state.functions[name]?.memoryPeakBytes = max(bytes, peak) }
             state.functions[name]?.lastInvokedAt = WallClock.milliseconds
         }
     }

@@ -57,6 +57,11 @@ struct MetricsReport {
             guard let bytes = function.privateBytes else { continue }
             out.sample("aurora_function_private_bytes", [("function", name)], Double(bytes))
         }
+        out.begin("aurora_function_memory_peak_bytes", "gauge", "The most memory that a function has had in any instance, as its guest counts.")
+        for (name, function) in functions {
+            guard let bytes = function.memoryPeakBytes else { continue }
+            out.sample("aurora_function_memory_peak_bytes", [("function", name)], Double(bytes))
+        }
         out.begin("aurora_functions", "gauge", "Deployed functions, by state.")
         let records = gateway.catalogue.all
         for state in FunctionState.allCases {

@@ -18,6 +18,8 @@ final class PooledInstance: FunctionInstance {
         var failure: InstanceError?
         /// What was printed for an answer that is none.
         var log: [UInt8] = []
+        /// Set when the time of a request is over: only the last measurement is waited for.
+        var isLate: InstanceError?
         var wasUsed = false
         var isPaused = false
         var requests: UInt64 = 0
@@ -29,6 +31,9 @@ final class PooledInstance: FunctionInstance {
 
     /// Bytes of events that a runtime may leave unread; the next one would only be put behind them.
     private static let unsentBytesMax = FunctionLimits.payloadBytesMax
+
+    /// How long an instance whose time is over may take to tell what memory it had.
+    private static let measureMilliseconds = 50
 
     let identifier: String
     /// How its machine was had.
@@ -67,6 +72,8 @@ final class PooledInstance: FunctionInstance {
     /// Whether a request waits for its answer.
     var isServing: Bool { state.withLock { $0.waiter != nil } }
 
+    var memoryPeakBytes: Int? { state.withLock { $0.collector.memoryPeakBytes } }
+
     var privateBytes: Int? { PrivateMemory.anonymousBytes("\(machine.process)") }
 
     func takeLog() -> [UInt8] {
@@ -80,7 +87,7 @@ final class PooledInstance: FunctionInstance {
 
     func invoke(_ invocation: Invocation) async throws(InstanceError) -> InvocationResult {
         let milliseconds = Int(clamping: max(0, invocation.deadline - clinux_wall_nanoseconds() / 1_000_000))
-        let limit = Alarms.shared.set(milliseconds: milliseconds) { [weak self] in self?.fail(.timedOut(milliseconds: milliseconds)) }
+        let limit = Alarms.shared.set(milliseconds: milliseconds) { [weak self] in self?.timeIsOver(milliseconds) }
         defer { Alarms.shared.cancel(limit) }
         let result: Result<InvocationResult, InstanceError> = await withCheckedContinuation { continuation in
             begin(invocation) { continuation.resume(returning: $0) }
@@ -116,6 +123,22 @@ final class PooledInstance: FunctionInstance {
         }
         if let failure { return answer(.failure(failure)) }
         if wasPaused { machine.send(InstanceRequest(.resume)) { _ in } }
+        send()
+    }
+
+    /// Ends the instance, whose request took too long; first it is asked how much memory it needed, for a moment.
+    private func timeIsOver(_ milliseconds: Int) {
+        let error = InstanceError.timedOut(milliseconds: milliseconds)
+        let asks = state.withLock { state in
+            guard state.failure == nil, state.waiter != nil, state.unsent.isEmpty else { return false }
+            state.isLate = error
+            var bytes: [UInt8] = []
+            FunctionCommand.measure.append(to: &bytes)
+            state.unsent += bytes
+            return true
+        }
+        guard asks else { return fail(error) }
+        _ = Alarms.shared.set(milliseconds: PooledInstance.measureMilliseconds) { [weak self] in self?.fail(error) }
         send()
     }
 
@@ -170,6 +193,7 @@ final class PooledInstance: FunctionInstance {
             do throws(ProtocolFault) {
                 while let message = try state.reader.next() {
                     if let outcome = state.collector.add(message) { outcomes.append(outcome) }
+                    if case .memory = message, let late = state.isLate { return late }
                     if case .exited(let status) = message {
                         let log = String(decoding: state.collector.takeLog(), as: UTF8.self)
                         return .exited(
@@ -196,7 +220,7 @@ final class PooledInstance: FunctionInstance {
         }
         let waiter = state.withLock { state -> Waiter? in
             // An answer to a request that was given up is late.
-            guard let waiter = state.waiter, waiter.request == outcome.answer.requestIdentifier else { return nil }
+            guard let waiter = state.waiter, state.isLate == nil, waiter.request == outcome.answer.requestIdentifier else { return nil }
             state.waiter = nil
             if outcome.end.outcome != .complete { state.log = outcome.log }
             return waiter
@@ -218,12 +242,12 @@ final class PooledInstance: FunctionInstance {
     /// Notes that the instance is of no use any more; whoever waits is told.
     private func fail(_ error: InstanceError) {
         let waiter = state.withLock { state -> Waiter? in
-            state.failure = state.failure ?? error
+            state.failure = state.failure ?? state.isLate ?? error
             defer { state.waiter = nil }
             return state.waiter
         }
         finish()
-        waiter?.resume(.failure(error))
+        waiter?.resume(.failure(state.withLock { $0.isLate } ?? error))
     }
 
     private func finish() {

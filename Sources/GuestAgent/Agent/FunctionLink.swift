@@ -122,6 +122,7 @@ final class FunctionLink: EventSource {
             guard message.payload.count <= function.eventBytesLeft else { throw ProtocolFault(.tooLong, at: 8) }
             if function.takesEvent { function.take(event: message.payload, agent) } else { held = message }
         case .functionKill: function.kill()
+        case .functionMeasure: function.tellMemory()
         default: throw ProtocolFault(.outOfOrder, at: 2)
         }
         if let failure { queue(.failed, failure.encoded) }

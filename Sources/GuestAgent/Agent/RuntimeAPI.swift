@@ -141,6 +141,11 @@ final class RuntimeAPI {
     /// Kills the runtime and all that it started.
     func kill() { process.kill() }
 
+    /// Tells the host how much memory the runtime has had at most, if that is known.
+    func tellMemory() {
+        if let link, let memory = process.memory { link.queue(.functionMemory, memory.encoded) }
+    }
+
     /// The host takes output again.
     func resumeOutput(_ agent: Agent) {
         process.updateInterest(agent)
@@ -243,6 +248,7 @@ final class RuntimeAPI {
         if answersRequest { current = Text() }
         // What was written before the answer belongs to it.
         process.relayLog(agent)
+        if answersRequest { tellMemory() }
         link?.queue(.functionEnd, FunctionEnd(outcome, durationNanoseconds: UInt64(duration)).encoded)
         link?.flush(agent)
     }
@@ -255,6 +261,7 @@ final class RuntimeAPI {
         current = Text()
         // Its connections may have been inherited by what it started; nobody is listened to any more.
         while let connection = connections.last { connection.close(agent) }
+        tellMemory()
         link?.queue(.functionExited, status.encoded)
         link?.flush(agent)
         link?.resumeInput(agent)

@@ -42,6 +42,8 @@ struct RuntimeProcess {
     }
 
     private static func makeControlGroup(_ processesMax: UInt32) throws(Failure) {
+        // Memory is only counted; a kernel that does not count it does without.
+        _ = Files.write("/sys/fs/cgroup/cgroup.subtree_control", "+memory", create: false)
         var result = Files.write("/sys/fs/cgroup/cgroup.subtree_control", "+pids", create: false)
         if result >= 0 {
             result = withCString(controlGroup) { sys_mkdir($0, 0o755) }
@@ -63,6 +65,13 @@ struct RuntimeProcess {
         guard let log else { return }
         var left = RuntimeProcess.relayBytesMax
         while left > 0, let count = log.relayOnce(agent) { left -= count }
+    }
+
+    /// The most memory that the runtime and all it started have had at once; nil when the kernel does not tell.
+    var memory: FunctionMemory? {
+        guard isContained, let text = Files.read(RuntimeProcess.controlGroup + "/memory.peak", bytesMax: 32) else { return nil }
+        var scanner = TextScanner(text)
+        return scanner.unsigned().map { FunctionMemory(peakBytes: $0) }
     }
 
     /// Kills the runtime and all that it started.

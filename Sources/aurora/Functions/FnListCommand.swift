@@ -59,18 +59,19 @@ struct FnStatCommand: ParsableCommand {
         for function in functions {
             let errors = FnListCommand.requests(function) - (function.outcomes["success"] ?? 0)
             let memory = function.privateBytes.map { MemorySize.format($0) } ?? "-"
+            let peak = function.memoryPeakBytes.map { MemorySize.format($0) } ?? "-"
             for kind in StartKind.allCases {
                 guard let times = function.times[kind.rawValue] else { continue }
                 rows.append([
                     function.name, kind.rawValue, "\(times.count)", text(times.p50), text(times.p90), text(times.p99), "\(errors)",
-                    "\(function.active)+\(function.idle)", memory,
+                    "\(function.active)+\(function.idle)", memory, peak,
                 ])
             }
             if function.times.isEmpty {
-                rows.append([function.name, "-", "0", "-", "-", "-", "\(errors)", "\(function.active)+\(function.idle)", memory])
+                rows.append([function.name, "-", "0", "-", "-", "-", "\(errors)", "\(function.active)+\(function.idle)", memory, peak])
             }
         }
-        Table(["NAME", "START", "REQUESTS", "P50 ms", "P90 ms", "P99 ms", "ERRORS", "BUSY+IDLE", "PRIVATE"], rows).print()
+        Table(["NAME", "START", "REQUESTS", "P50 ms", "P90 ms", "P99 ms", "ERRORS", "BUSY+IDLE", "PRIVATE", "MAX MEMORY"], rows).print()
     }
 
     private func text(_ milliseconds: Double) -> String {

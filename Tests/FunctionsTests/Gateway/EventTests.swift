@@ -37,6 +37,25 @@ import Testing
         }
     }
 
+    /// As Lambda has it: the event is taken, each delivery tries the initialization, and in the end it is a dead letter like any other.
+    @Test func anEventOfAFunctionThatCannotBeInitializedIsTaken() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create("f", code: "broken")
+            #expect(try await fixture.invoke("f", headers: ["X-Amz-Invocation-Type": "DryRun"]).status == 204)
+            #expect(try await fixture.invoke("f", "1", headers: event).status == 202)
+            try await fixture.eventually { await fixture.gateway.events.counts.dead == 1 }
+            let report = try JSONDecoder().decode(
+                EventsReport.self, from: Data(try await fixture.send("GET", "/aurora/events?function=f").body.utf8))
+            let letter = try #require(report.events.first)
+            #expect(letter.attempts == 3 && letter.failure?.contains("Unable to import module 'app'") == true, "\(letter)")
+            #expect(fixture.builder.plans.withLock { $0.count } == 4 && fixture.source.requests.isEmpty)
+            // What it needed is there: the next one is served.
+            fixture.builder.isMended.store(true, ordering: .relaxed)
+            #expect(try await fixture.invoke("f", "2", headers: event).status == 202)
+            try await fixture.eventually { fixture.source.requests.map(\.payload) == [Array("2".utf8)] }
+        }
+    }
+
     @Test func aFullQueueRefuses() async throws {
         try await GatewayFixture.run({ $0.events.eventsMax = 1 }) { fixture in
             try await fixture.create()

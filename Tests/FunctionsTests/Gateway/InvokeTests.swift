@@ -130,6 +130,31 @@ import Testing
         }
     }
 
+    /// What the guest's kernel counted is told in the log, whatever the answer is, and in the figures.
+    @Test(arguments: ["1", "\"timeout\"", "\"crash\""]) func theMemoryUsedIsTold(_ event: String) async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create()
+            let answer = try await fixture.invoke("f", event, headers: ["X-Amz-Log-Type": "Tail"])
+            let log = String(decoding: try #require(Data(base64Encoded: answer.headers["x-amz-log-result"] ?? "")), as: UTF8.self)
+            #expect(log.contains("\tMemory Size: 128 MB\tMax Memory Used: 37 MB\t"), "\(log)")
+            let metrics = try await fixture.send("GET", "/metrics").body
+            #expect(metrics.contains("aurora_function_memory_peak_bytes{function=\"f\"} \((37 << 20) - 5)\n"))
+        }
+    }
+
+    /// Nothing is made up where nothing was measured.
+    @Test func memoryThatIsNotKnownIsNotTold() {
+        var served = Served(outcome: .success(InvocationResult(payload: [])), start: .reused, waited: 0, restored: 0, served: 0)
+        served.privateBytes = 1 << 20
+        let function = DeployedFunction(name: "f", image: "", memoryBytes: 128 << 20, timeoutSeconds: 3, revision: "")
+        for format in ["Text", "JSON"] {
+            var logging = LoggingSettings()
+            logging.isJSON = format == "JSON"
+            let log = String(decoding: InvokeAnswer(identifier: "i", function: function, served: served, logging: logging).log, as: UTF8.self)
+            #expect(!log.lowercased().contains("max memory") && !log.contains("maxMemory") && log.contains("128"), "\(log)")
+        }
+    }
+
     @Test func refusesWhatIsNoRequest() async throws {
         try await GatewayFixture.run { fixture in
             try await fixture.create()

@@ -6,6 +6,7 @@ import Synchronization
 final class PretendedInstance: FunctionInstance {
     let identifier: String
     let privateBytes: Int? = 1 << 20
+    let memoryPeakBytes: Int? = (37 << 20) - 5
     let startKind = StartKind.pooled
     private let source: PretendedSource
     private let hung = Mutex<CheckedContinuation<Void, Never>?>(nil)
