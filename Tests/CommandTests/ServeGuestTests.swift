@@ -272,6 +272,32 @@ struct ServeGuestTests {
         #expect(answer.output == #"{"echo":1,"version":"1"}"# + "\n", "\(answer.error)\(server.log)")
     }
 
+    /// Launch images that nobody uses go when there is no room for them, and are made again when they are asked for.
+    @Test func theLaunchCacheIsBounded() throws {
+        let server = try GatewayServer(["--launch-cache", "1M", "--pool", "0"])
+        let code = try Self.code(in: server)
+        try deploy(server, "f", code, version: 1)
+        try deploy(server, "g", code, version: 2)
+        // The runtime's own is in use as long as it has functions.
+        try server.eventually("the end of images that nobody uses") { server.launchImages.count == 1 }
+        func metric(_ name: String) throws -> Int? {
+            let text = String(decoding: try server.send("GET", "/metrics").body, as: UTF8.self)
+            return text.split(separator: "\n").first { $0.hasPrefix("\(name) ") }.flatMap { Int($0.dropFirst(name.count + 1)) }
+        }
+        try server.eventually("the count of them") { try metric("aurora_launch_images_evicted_total") == 2 }
+        #expect(try metric("aurora_launch_cache_limit_bytes") == 1 << 20)
+        #expect(try metric("aurora_launch_cache_bytes") ?? 0 > 1 << 20)
+        for _ in 0..<2 {
+            #expect(try server.fn("invoke", "f", "--payload", "1").output == #"{"echo":1,"version":"1"}"# + "\n", "\(server.log)")
+            // The instance is idle, which is a use.
+            #expect(server.launchImages.count == 2)
+            let list = try server.fn("ls").output
+            #expect(list.contains("LAUNCH") && list.split(separator: "\n").contains { $0.hasPrefix("g") && $0.contains(" - ") }, "\(list)")
+            #expect(try server.fn("invoke", "f", "--payload", "\"exit\"").code == 1)
+            try server.eventually("the end of what was used") { server.launchImages.count == 1 }
+        }
+    }
+
     /// A store without room for the runtime: the deployment fails and says why, and leaves nothing but the function's record.
     @Test func aFullStoreIsTold() throws {
         let server = try GatewayServer { command in

@@ -31,9 +31,11 @@ extension Gateway {
             instances: .init(active: totals.active, starting: totals.starting, idle: totals.idle, waiting: totals.waiting),
             events: .init(waiting: counts.waiting, running: counts.running, dead: counts.dead),
             connections: connections,
-            residentBytes: HostMemory.ownResidentBytes,
+            residentBytes: HostMemory.ownResidentBytes, launchCache: source.launchCache,
             functions: catalogue.all.map { record in
-                .init(record, snapshot.functions[record.name] ?? .init(), invoker.counts(record.name))
+                var function = StatusReport.Function(record, snapshot.functions[record.name] ?? .init(), invoker.counts(record.name))
+                function.launchBytes = record.deployed.flatMap { source.launchBytes(of: $0) }
+                return function
             })
         return GatewayResponse(status: 200, body: JSONBody.encode(report))
     }
@@ -151,6 +153,8 @@ public struct StatusReport: Codable, Sendable {
         public var privateBytes: Int?
         /// The most memory that the function has had in any instance, bytes.
         public var memoryPeakBytes: Int?
+        /// Bytes of its launch image on the disk; nil: there is none, or nobody asked for it since the gateway was started.
+        public var launchBytes: Int?
     }
 
     /// When the gateway was started.
@@ -165,6 +169,8 @@ public struct StatusReport: Codable, Sendable {
     public var connections: Int
     /// Resident memory of the gateway, bytes.
     public var residentBytes: Int?
+    /// How full the cache of launch images is.
+    public var launchCache: LaunchCacheReport?
     /// All functions, by name.
     public var functions: [Function]
 }

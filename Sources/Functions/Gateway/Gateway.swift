@@ -8,6 +8,7 @@ internal import NIOPosix
 public final class Gateway: Sendable {
     let configuration: GatewayConfiguration
     let catalogue: Catalogue
+    let source: any InstanceSource
     let invoker: Invoker
     let deployments: Deployments
     let events: EventQueue
@@ -59,6 +60,7 @@ public final class Gateway: Sendable {
         let logs = FunctionLogs(catalogue: catalogue, pool: pool)
         self.configuration = configuration
         self.catalogue = catalogue
+        self.source = source
         self.invoker = invoker
         self.metrics = metrics
         self.files = files

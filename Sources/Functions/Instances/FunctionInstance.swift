@@ -59,11 +59,21 @@ public protocol InstanceSource: Sendable {
     /// - Parameter functions: those that are there, asked for when it has been noted what was made: what comes meanwhile is not touched.
     /// - Throws: `InstanceError.restore` when it cannot be told what is of use; nothing was removed then.
     func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError)
+
+    /// How full the cache is of what instances are launched from; nil: there is none.
+    var launchCache: LaunchCacheReport? { get }
+
+    /// Bytes that a function has of its own in that cache; nil: nothing, or not known.
+    func launchBytes(of function: DeployedFunction) -> Int?
 }
 
 extension InstanceSource {
     /// Nothing to make ahead.
     public func prepare(_ function: DeployedFunction) async throws(InstanceError) {}
+    /// There is no cache.
+    public var launchCache: LaunchCacheReport? { nil }
+    /// Nothing is in it.
+    public func launchBytes(of function: DeployedFunction) -> Int? { nil }
     /// Nothing was made ahead.
     public func tidy(keeping functions: @escaping @Sendable () -> [DeployedFunction]) async throws(InstanceError) {}
 }

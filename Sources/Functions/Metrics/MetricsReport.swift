@@ -9,6 +9,7 @@ struct MetricsReport {
         let functions = state.functions.sorted { $0.key < $1.key }
         invocations(functions, &out)
         instances(functions, &out)
+        launchCache(&out)
         eventCounts(state, &out)
         http(state, &out)
         return out.text
@@ -57,15 +58,30 @@ struct MetricsReport {
             guard let bytes = function.privateBytes else { continue }
             out.sample("aurora_function_private_bytes", [("function", name)], Double(bytes))
         }
-        out.begin("aurora_function_memory_peak_bytes", "gauge", "The most memory that a function has had in any instance, as its guest counts.")
+        let peak = "aurora_function_memory_peak_bytes"
+        out.begin(peak, "gauge", "The most memory that a function has had in any instance, as its guest counts.")
         for (name, function) in functions {
             guard let bytes = function.memoryPeakBytes else { continue }
-            out.sample("aurora_function_memory_peak_bytes", [("function", name)], Double(bytes))
+            out.sample(peak, [("function", name)], Double(bytes))
         }
         out.begin("aurora_functions", "gauge", "Deployed functions, by state.")
         let records = gateway.catalogue.all
         for state in FunctionState.allCases {
             out.sample("aurora_functions", [("state", state.rawValue)], Double(records.count { $0.state == state }))
+        }
+    }
+
+    private func launchCache(_ out: inout PrometheusText) {
+        guard let cache = gateway.source.launchCache else { return }
+        let figures: [(String, String, String, Int)] = [
+            ("aurora_launch_images", "gauge", "Launch images on the disk.", cache.images),
+            ("aurora_launch_cache_bytes", "gauge", "Bytes of the disk that launch images take.", cache.bytes),
+            ("aurora_launch_cache_limit_bytes", "gauge", "Bytes that launch images may take, but for those in use.", cache.bytesMax),
+            ("aurora_launch_images_evicted_total", "counter", "Launch images that were removed for want of room.", cache.evicted),
+        ]
+        for (name, kind, help, value) in figures {
+            out.begin(name, kind, help)
+            out.sample(name, [], Double(value))
         }
     }
 

@@ -6,6 +6,8 @@ public struct InstanceHostRequest: Codable, Hashable, Sendable {
     public var machine: String
     /// The digest of a launch image that machines made from now on shall have read already.
     public var prepare: String?
+    /// The digest of a launch image that is going to be removed.
+    public var forget: String?
     /// A machine that is to be killed: it does not end when it is told to.
     public var kill: String?
 
@@ -16,6 +18,12 @@ public struct InstanceHostRequest: Codable, Hashable, Sendable {
     public init(killing machine: String) {
         self.machine = ""
         kill = machine
+    }
+
+    /// Asks to close a launch image.
+    public init(forgetting digest: String) {
+        machine = ""
+        forget = digest
     }
 
     /// Asks to read a launch image.
@@ -77,6 +85,8 @@ public struct InstanceRequest: Codable, Hashable, Sendable {
         case status
         /// Write the pages that were touched so far to the launch image's working set.
         case record
+        /// Close a launch image that is going to be removed.
+        case forget
         /// End.
         case end
     }
@@ -142,6 +152,8 @@ public struct InstanceReport: Codable, Hashable, Sendable {
         case status
         /// The working set is written.
         case recorded
+        /// The launch image is closed.
+        case forgotten
         /// The request could not be carried out; after `restore` the machine is of no use.
         case failed
         /// The guest ended; the process ends.

@@ -9,8 +9,12 @@ public final class InstancePool: InstanceSource {
         /// Those of them that were found.
         var found: [String: FunctionLaunch] = [:]
         var starts: [String: Int] = [:]
+        var ledger = LaunchLedger()
+        var isTrimming = false
         var isEnded = false
     }
+    /// Times that a launch image is looked up again which was removed right before it was claimed.
+    private static let claimsMax = 4
     private static let launchesMax = 4096
     private static let scoutPeriod = 64
     /// What the guest's own system may write to the disk beyond what its function was promised.
@@ -42,7 +46,7 @@ public final class InstancePool: InstanceSource {
     }
 
     private func attempt(_ function: DeployedFunction, again: Bool = false) async throws(InstanceError) -> PooledInstance {
-        let launch = try await launch(function)
+        let (launch, lease) = try await claim(function)
         let runtime = try runtime(launch.runtime)
         runtime.prepare(launch.digest)
         let (machine, kind) = try await runtime.take(for: launch.digest, fresh: again)
@@ -60,7 +64,7 @@ public final class InstancePool: InstanceSource {
         }
         do throws(SystemError) {
             let records = (report.workingSet?.populated ?? 0) == 0
-            return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop) {
+            return try PooledInstance(function, machine, kind, report.times, configuration, loop: loop, lease: lease) {
                 guard records else { return }
                 machine.send(InstanceRequest(.record)) { [weak runtime] _ in runtime?.prepare(launch.digest, again: true) }
             }
@@ -74,10 +78,11 @@ public final class InstancePool: InstanceSource {
     ///
     /// - Throws: `InstanceError.restore`.
     public func prepare(_ function: DeployedFunction) async throws(InstanceError) {
-        let launch = try await launch(function)
+        let (launch, lease) = try await claim(function)
         let runtime = try runtime(launch.runtime)
         runtime.prepare(launch.digest)
         runtime.fill()
+        withExtendedLifetime(lease) {}
     }
 
     /// Removes launch images that no function needs, and ends the machines made ahead for runtimes that none has.
@@ -99,6 +104,7 @@ public final class InstancePool: InstanceSource {
             return idle.values
         }
         for runtime in idle { runtime.end() }
+        _ = await InstancePool.onThread { [self] () throws(InstanceError) in trim() }
     }
 
     /// Forgets what is known of all functions but some; the launch images of these.
@@ -109,6 +115,7 @@ public final class InstancePool: InstanceSource {
             state.found = state.found.filter { keys.contains($0.key) }
             let digests = Set(state.found.values.map(\.digest))
             state.starts = state.starts.filter { digests.contains($0.key) }
+            state.ledger.keep(digests.union(state.found.values.map(\.runtime)))
             return Array(state.found.values)
         }
     }
@@ -149,8 +156,15 @@ public final class InstancePool: InstanceSource {
             if let task = state.launches[key] { return task }
             if state.launches.count >= InstancePool.launchesMax { (state.launches, state.found, state.starts) = ([:], [:], [:]) }
             let provider = provider
-            let task = Task<Result<FunctionLaunch, InstanceError>, Never> {
-                await InstancePool.onThread { () throws(InstanceError) in try provider.launch(function) }
+            let task = Task<Result<FunctionLaunch, InstanceError>, Never> { [self] in
+                await InstancePool.onThread { () throws(InstanceError) in
+                    var claimed: [String] = []
+                    defer { for digest in claimed { self.release(digest) } }
+                    return try provider.launch(function) { digest in
+                        claimed.append(digest)
+                        self.state.withLock { $0.ledger.claim(digest) }
+                    }
+                }
             }
             state.launches[key] = task
             return task
@@ -163,6 +177,100 @@ public final class InstancePool: InstanceSource {
             forget(function)
             throw error
         }
+    }
+
+    // MARK: - What launch images take of the disk
+
+    /// The launch images of a function, which are in use from now on until the lease goes.
+    private func claim(_ function: DeployedFunction) async throws(InstanceError) -> (FunctionLaunch, LaunchLease) {
+        let key = InstancePool.key(function)
+        for _ in 0..<InstancePool.claimsMax {
+            let launch = try await launch(function)
+            let isClaimed = state.withLock { state in
+                guard state.found[key] == launch else { return false }
+                for digest in [launch.runtime, launch.digest] { state.ledger.claim(digest) }
+                return true
+            }
+            guard isClaimed else { continue }
+            note(launch)
+            return (
+                launch,
+                LaunchLease { [weak self] in
+                    for digest in [launch.digest, launch.runtime] { self?.release(digest) }
+                }
+            )
+        }
+        throw .restore("its launch image was removed each time before it could be used")
+    }
+
+    /// Ends a use; what is over the bound only because it was used goes now.
+    private func release(_ digest: String) {
+        let isFree = state.withLock { state in
+            state.ledger.release(digest)
+            return !state.ledger.isInUse(digest)
+        }
+        if isFree { trimLater() }
+    }
+
+    /// Notes a use and what is new on the disk.
+    private func note(_ launch: FunctionLaunch) {
+        let (isNew, mustNote) = state.withLock { state in
+            let isNew = [launch.runtime, launch.digest].filter { state.ledger.bytes(of: $0) == nil }
+            return (isNew, state.ledger.mustNote(launch.digest, now: MonotonicClock.nanoseconds))
+        }
+        if mustNote { provider.noteUse(of: launch) }
+        for digest in isNew {
+            let bytes = provider.bytes(ofLaunchImage: digest)
+            state.withLock { $0.ledger.note(digest, bytes: bytes) }
+        }
+        if !isNew.isEmpty { trimLater() }
+    }
+
+    /// Has room made in the background when the cache has grown beyond its bound.
+    private func trimLater() {
+        let begins = state.withLock { state in
+            guard !state.isTrimming, !state.isEnded, state.ledger.bytes > configuration.launchBytesMax else { return false }
+            state.isTrimming = true
+            return true
+        }
+        guard begins else { return }
+        Task {
+            _ = await InstancePool.onThread { [self] () throws(InstanceError) in trim() }
+            self.state.withLock { $0.isTrimming = false }
+        }
+    }
+
+    /// Removes launch images that nobody uses, those used longest ago first, until the rest fits.
+    private func trim() {
+        let (kept, removed) = provider.trim(to: configuration.launchBytesMax) { letGo($0) }
+        state.withLock { $0.ledger.note(kept: kept, removed: removed) }
+    }
+
+    /// Forgets a launch image that nobody uses; false: it is in use.
+    private func letGo(_ digest: String) -> Bool {
+        state.withLock { state in
+            guard !state.ledger.isInUse(digest), state.runtimes[digest] == nil,
+                state.runtimes.values.allSatisfy({ $0.forget(digest) })
+            else { return false }
+            for (key, launch) in state.found where launch.digest == digest || launch.runtime == digest {
+                (state.found[key], state.launches[key]) = (nil, nil)
+            }
+            return true
+        }
+    }
+
+    /// How full the cache of launch images is.
+    public var launchCache: LaunchCacheReport? {
+        state.withLock { state in
+            LaunchCacheReport(
+                images: state.ledger.count, bytes: state.ledger.bytes, bytesMax: configuration.launchBytesMax,
+                evicted: state.ledger.evicted)
+        }
+    }
+
+    /// Bytes of a function's own launch image; nil: there is none that is known of.
+    public func launchBytes(of function: DeployedFunction) -> Int? {
+        state.withLock { state in state.found[InstancePool.key(function)].flatMap { state.ledger.bytes(of: $0.digest) } }
     }
 
     /// Runs what blocks on a thread of its own.

@@ -19,8 +19,21 @@ public protocol LaunchProvider: Sendable {
 
     /// The launch images of a function, whole and checked; blocks, for seconds when they must be made.
     ///
+    /// - Parameter claim: told each digest before its launch image is opened or made: it must not be removed from then on.
     /// - Throws: `InstanceError.restore` saying why there are none.
-    func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch
+    func launch(_ function: DeployedFunction, claiming claim: (String) -> Void) throws(InstanceError) -> FunctionLaunch
+
+    /// Bytes that a launch image takes of the disk; zero when it is not there.
+    func bytes(ofLaunchImage digest: String) -> Int
+
+    /// Notes on the disk that launch images are used, so that this is known after a restart.
+    func noteUse(of launch: FunctionLaunch)
+
+    /// Removes launch images used longest ago until the rest takes so many bytes; blocks.
+    ///
+    /// - Parameter mayGo: whether one is in nobody's use, asked right before it is removed.
+    /// - Returns: the bytes of what is left, by digest, and what was removed.
+    func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [String: Int], removed: [String])
 
     /// Removes all launch images but those of some functions; blocks.
     ///
@@ -30,4 +43,16 @@ public protocol LaunchProvider: Sendable {
     func removeUnused(
         keeping kept: () -> (functions: [DeployedFunction], launches: [FunctionLaunch])
     ) throws(InstanceError) -> Set<String>
+}
+
+/// How full the cache of launch images is.
+public struct LaunchCacheReport: Codable, Hashable, Sendable {
+    /// Launch images there are.
+    public var images: Int
+    /// Bytes they take of the disk.
+    public var bytes: Int
+    /// Bytes they may take; those in use may take more.
+    public var bytesMax: Int
+    /// Launch images that were removed because there was no room, since the gateway was started.
+    public var evicted: Int
 }

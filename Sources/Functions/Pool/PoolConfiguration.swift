@@ -11,6 +11,9 @@ public struct PoolConfiguration: Sendable, Hashable {
     public var machineSeconds = 20
     /// Milliseconds without a request after which an instance stands still.
     public var pauseMilliseconds = 100
+    /// Bytes of the disk that launch images may take, but for those in use: what was used longest ago is removed, and made again from the
+    /// store when it is asked for.
+    public var launchBytesMax = 16 << 30
     /// The program whose hidden command is the instance host.
     public var program = "/proc/self/exe"
 

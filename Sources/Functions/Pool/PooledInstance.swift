@@ -43,6 +43,8 @@ final class PooledInstance: FunctionInstance {
     private let machine: PooledMachine
     private let configuration: PoolConfiguration
     private let loop: EventLoop
+    /// Keeps its launch images.
+    private let lease: LaunchLease?
     /// Called when the first request was answered.
     private let afterFirst: @Sendable () -> Void
     private let state = Mutex(State())
@@ -50,8 +52,9 @@ final class PooledInstance: FunctionInstance {
     init(
         _ function: DeployedFunction, _ machine: PooledMachine, _ kind: StartKind, _ times: LaunchTimes?,
         _ configuration: PoolConfiguration,
-        loop: EventLoop, afterFirst: @escaping @Sendable () -> Void = {}
+        loop: EventLoop, lease: LaunchLease? = nil, afterFirst: @escaping @Sendable () -> Void = {}
     ) throws(SystemError) {
+        self.lease = lease
         identifier = "\(function.name)-\(machine.process)-\(machine.link.name)"
         startKind = kind
         self.times = times

@@ -105,6 +105,25 @@ final class RuntimePool: Sendable {
         try? host?.socket.send(InstanceHostRequest(preparing: digest), waits: false)
     }
 
+    /// Forgets a function's launch image, which is going to be removed, unless a machine is bound to it: true when it is not.
+    ///
+    /// Host and machines that are ready have it open; they are told, so that the disk gets its room back.
+    func forget(_ digest: String) -> Bool {
+        let told = state.withLock { state -> (InstanceHostLink?, [PooledMachine])? in
+            guard !state.ready.contains(where: { $0.launch == digest }) else { return nil }
+            state.recent.removeAll { $0 == digest }
+            guard let index = state.known.firstIndex(of: digest) else { return (nil, []) }
+            state.known.remove(at: index)
+            state.bindings[digest] = nil
+            return (state.host, state.ready.map(\.machine))
+        }
+        guard let (host, machines) = told else { return false }
+        guard let host else { return true }
+        try? host.socket.send(InstanceHostRequest(forgetting: digest), waits: false)
+        for machine in machines { machine.send(InstanceRequest(.forget, launch: digest)) { _ in } }
+        return true
+    }
+
     /// Makes up for a machine that was taken: not while the request that took it is being served, as long as there are others.
     private func fillLater() {
         if state.withLock({ $0.ready.isEmpty }) { return fill() }

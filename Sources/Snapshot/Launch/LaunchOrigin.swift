@@ -20,7 +20,7 @@ public struct LaunchOrigin: Sendable {
     }
 
     /// The name of its launch image.
-    func digest(base: String?) -> String {
+    public func digest(base: String?) -> String {
         LaunchOrigin.digest(stream: reader.reference.stream, number: reader.number, time: reader.time, base: base)
     }
 

@@ -22,11 +22,12 @@ struct FnListCommand: ParsableCommand {
             let rows = functions.map { function in
                 [
                     function.name, function.runtime, function.handler, FnListCommand.state(function), "\(function.memoryMiB)M",
-                    "\(function.timeoutSeconds) s", "\(function.active + function.idle)", "\(FnListCommand.requests(function))",
+                    "\(function.timeoutSeconds) s", function.launchBytes.map { MemorySize.format($0) } ?? "-",
+                    "\(function.active + function.idle)", "\(FnListCommand.requests(function))",
                     String(function.modifiedAt.prefix(19)),
                 ]
             }
-            Table(["NAME", "RUNTIME", "HANDLER", "STATE", "MEMORY", "TIMEOUT", "INSTANCES", "REQUESTS", "MODIFIED"], rows).print()
+            Table(["NAME", "RUNTIME", "HANDLER", "STATE", "MEMORY", "TIMEOUT", "LAUNCH", "INSTANCES", "REQUESTS", "MODIFIED"], rows).print()
         }
     }
 

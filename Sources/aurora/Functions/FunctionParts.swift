@@ -9,9 +9,10 @@ struct FunctionParts: Sendable {
     let builder: BuildProcess
 
     /// The parts that use a data directory and its store.
-    init(_ data: DataDirectory, poolSize: Int) throws {
+    init(_ data: DataDirectory, poolSize: Int, launchBytesMax: Int? = nil) throws {
         var pool = PoolConfiguration()
         pool.readyMax = poolSize
+        if let launchBytesMax { pool.launchBytesMax = launchBytesMax }
         source = try InstancePool(FunctionLaunches(data, storePath: data.storePath), pool)
         builder = BuildProcess(data)
     }

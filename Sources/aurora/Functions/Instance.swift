@@ -23,13 +23,24 @@ final class Instance: Sendable {
 
     /// Makes the machine; nothing of a function is known yet.
     init(_ runtime: InstanceRuntime) throws {
-        self.runtime = runtime
+        launches = Mutex(runtime.launches)
+        // Nobody but `launches` keeps their files open.
+        var own = runtime
+        own.launches = PreparedLaunches()
+        self.runtime = own
         memory = try LaunchMemory(runtime.image, state: runtime.state)
         let directory = runtime.launchPath
         disk = try LaunchDisk(runtime.image) { () throws(SystemError) in try ScratchFile(in: directory) }
         disk.limitScratch(bytes: Instance.scratchBytesMax)
         let output = output
         machine = try Machine(runtime.configuration(disk, console: { _ in output.note() }), aheadOf: runtime.state, memory: memory.mappings)
+    }
+
+    /// Closes a launch image that is going to be removed, or all but the one that runs.
+    func forget(_ digest: String? = nil) {
+        launches.withLock { launches in
+            if let digest { launches.forget(digest) } else { launches = PreparedLaunches() }
+        }
     }
 
     /// Gives a function the room on its disk that it was promised.
@@ -57,7 +68,7 @@ final class Instance: Sendable {
             return now - clock
         }
         let isRuntime = digest == runtime.image.manifest.digest
-        let launch = isRuntime ? runtime.own : try runtime.launch(digest)
+        let launch = isRuntime ? runtime.own : try launches.withLock { $0[digest] } ?? runtime.read(digest)
         times.open += lap()
         if !isRuntime {
             try memory.bind(launch.image)
@@ -169,6 +180,8 @@ final class Instance: Sendable {
         /// What KVM was shown ahead.
         let addresses: Int
     }
+    /// Functions' launch images that its host had read.
+    private let launches: Mutex<PreparedLaunches>
     private let bound = Mutex<Bound?>(nil)
     /// While each page is mapped by itself.
     private let singleFaults = Mutex<SingleFaults?>(nil)

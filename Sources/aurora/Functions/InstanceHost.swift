@@ -57,6 +57,7 @@ struct InstanceHost {
             case .message(let bytes, let passed):
                 guard let request = InstanceMessages.decode(bytes[...], as: InstanceHostRequest.self) else { break }
                 if let digest = request.prepare { runtime.prepare(digest) }
+                if let digest = request.forget { runtime.launches.forget(digest) }
                 if let name = request.kill, let process = machines.first(where: { $0.value == name })?.key {
                     // Not reaped yet, so the number is still its own.
                     _ = clinux_kill(process, SIGKILL)

@@ -109,8 +109,11 @@ struct InstanceProcess: ~Copyable {
         case .pause:
             instance.machine.pause()
             guard send(InstanceReport(.paused)) else { return false }
-            // It has time now: what making and restoring needed of the heap goes back, once.
-            if !isTrimmed { _ = clinux_heap_trim() }
+            // It has time now: what making and restoring needed of heap and files goes back, once.
+            if !isTrimmed {
+                instance.forget()
+                _ = clinux_heap_trim()
+            }
             isTrimmed = true
             return true
         case .resume:
@@ -118,6 +121,9 @@ struct InstanceProcess: ~Copyable {
             return send(InstanceReport(.resumed))
         case .status: return send(status())
         case .record: return record()
+        case .forget:
+            instance.forget(request.launch ?? "")
+            return send(InstanceReport(.forgotten))
         case .end: return false
         }
     }

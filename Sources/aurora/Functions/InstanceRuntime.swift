@@ -12,10 +12,8 @@ struct InstanceRuntime: Sendable {
     let state: MachineState
     /// The runtime's own working set.
     private let workingSet: WorkingSet?
-    /// Functions' launch images that have been read, and their order of use.
-    private var prepared: [String: PreparedLaunch] = [:]
-    private var order: [String] = []
-    private static let preparedMax = 64
+    /// Functions' launch images that have been read.
+    var launches = PreparedLaunches()
     /// The hardware address of every group's network device.
     private static let macAddress: [UInt8] = [0x02, 0xA5, 0x00, 0x00, 0x00, 0x02]
 
@@ -32,23 +30,16 @@ struct InstanceRuntime: Sendable {
     /// Reads a function's launch image ahead; one that cannot be read is left to whoever restores it.
     mutating func prepare(_ digest: String) {
         // Once more for one that was read before: its working set may be another one.
-        guard let launch = try? read(digest) else { return }
-        if prepared.updateValue(launch, forKey: digest) == nil { order.append(digest) }
-        if order.count > InstanceRuntime.preparedMax { prepared[order.removeFirst()] = nil }
-    }
-
-    /// A function's launch image, read now if it was not ahead.
-    ///
-    /// - Throws: `LaunchError`.
-    func launch(_ digest: String) throws(LaunchError) -> PreparedLaunch {
-        if let found = prepared[digest] { return found }
-        return try read(digest)
+        if let launch = try? read(digest) { launches.add(launch, digest) }
     }
 
     /// The runtime itself as something to launch.
     var own: PreparedLaunch { PreparedLaunch(image: image, state: state, workingSet: workingSet) }
 
-    private func read(_ digest: String) throws(LaunchError) -> PreparedLaunch {
+    /// Reads a function's launch image.
+    ///
+    /// - Throws: `LaunchError`.
+    func read(_ digest: String) throws(LaunchError) -> PreparedLaunch {
         let opened = try LaunchImage(directory: "\(launchPath)/\(digest)")
         guard opened.manifest.digest == digest, opened.manifest.base == image.manifest.digest else {
             throw .unsuitable("\(digest) is not derived from this machine's launch image \(image.manifest.digest)")
@@ -73,4 +64,25 @@ struct PreparedLaunch: Sendable {
     let image: LaunchImage
     let state: MachineState
     let workingSet: WorkingSet?
+}
+
+/// Launch images that have been read ahead; their files stay open.
+struct PreparedLaunches: Sendable {
+    private static let countMax = 64
+    private var launches: [String: PreparedLaunch] = [:]
+    private var order: [String] = []
+
+    subscript(digest: String) -> PreparedLaunch? { launches[digest] }
+
+    /// Keeps one; the one that came first goes when there are too many.
+    mutating func add(_ launch: PreparedLaunch, _ digest: String) {
+        if launches.updateValue(launch, forKey: digest) == nil { order.append(digest) }
+        if order.count > PreparedLaunches.countMax { launches[order.removeFirst()] = nil }
+    }
+
+    /// Lets one go.
+    mutating func forget(_ digest: String) {
+        launches[digest] = nil
+        order.removeAll { $0 == digest }
+    }
 }

@@ -29,11 +29,18 @@ struct LaunchSource {
     }
 
     /// The launch images of a runtime and of a function that was made from it.
-    func images(runtime: String, function: String?) throws -> (runtime: LaunchImage, function: LaunchImage) {
+    ///
+    /// - Parameter claim: told each digest before its launch image is opened or made.
+    func images(
+        runtime: String, function: String?, claiming claim: (String) -> Void = { _ in }
+    ) throws -> (runtime: LaunchImage, function: LaunchImage) {
         let base = try origin(runtime)
+        claim(base.digest(base: nil))
         let image = try cache.ensure(base)
         guard let function else { return (image, image) }
-        return (image, try cache.ensure(try origin(function), base: (base, image)))
+        let own = try origin(function)
+        claim(own.digest(base: image.manifest.digest))
+        return (image, try cache.ensure(own, base: (base, image)))
     }
 }
 
@@ -48,11 +55,25 @@ struct FunctionLaunches: LaunchProvider {
         self.storePath = storePath
     }
 
-    func launch(_ function: DeployedFunction) throws(InstanceError) -> FunctionLaunch {
+    func bytes(ofLaunchImage digest: String) -> Int { (try? LaunchCache(path: launchPath))?.entry(digest)?.bytes ?? 0 }
+
+    func noteUse(of launch: FunctionLaunch) {
+        // The runtime's after the function's, without which it is of no use: so it is the last to go.
+        guard let cache = try? LaunchCache(path: launchPath) else { return }
+        for digest in [launch.digest, launch.runtime] { cache.noteUse(digest) }
+    }
+
+    func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [String: Int], removed: [String]) {
+        guard let cache = try? LaunchCache(path: launchPath) else { return ([:], []) }
+        let (kept, removed) = cache.trim(to: bytesMax, mayGo)
+        return (Dictionary(kept.map { ($0.digest, $0.bytes) }) { first, _ in first }, removed)
+    }
+
+    func launch(_ function: DeployedFunction, claiming claim: (String) -> Void) throws(InstanceError) -> FunctionLaunch {
         do {
             let source = try LaunchSource(try StoreAccess.openOnce(storePath), CommandContext.data)
             let runtime = function.runtimeStreamName
-            let images = try source.images(runtime: runtime, function: function.streamName)
+            let images = try source.images(runtime: runtime, function: function.streamName, claiming: claim)
             return FunctionLaunch(runtime: images.runtime.manifest.digest, digest: images.function.manifest.digest)
         } catch { throw .restore("\(error)") }
     }

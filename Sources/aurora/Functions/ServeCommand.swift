@@ -34,6 +34,10 @@ struct ServeCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: ArgumentHelp("How long a request waits for an instance before 429.", valueName: "milliseconds"))
     var waitLimit = 10_000
     @Option(parsing: .unconditional, help: ArgumentHelp("Machines kept ready for each runtime.", valueName: "count")) var pool = 4
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Room for launch images on the disk; those used longest ago go first, those in use stay.", valueName: "size"))
+    var launchCache = "16G"
     @Option(parsing: .unconditional, help: ArgumentHelp("Before the first retry of an asynchronous invocation.", valueName: "milliseconds"))
     var retryDelay = 60_000
     @Option(parsing: .unconditional, help: "The least level of messages: debug, info, warning, error.") var logLevel = "info"
@@ -45,7 +49,7 @@ struct ServeCommand: ParsableCommand {
         ] where !range.contains(value) {
             throw ValidationError("--\(name) must be \(range.lowerBound) to \(range.upperBound)")
         }
-        if let memory { _ = try MemorySize.parse(memory) }
+        for size in [memory, launchCache].compactMap(\.self) { _ = try MemorySize.parse(size) }
         if noToken, tokenFile != nil { throw ValidationError("--no-token and --token-file contradict each other") }
         if ListenAddress(listen) == nil { throw ValidationError("--listen \(listen.prefix(80)) is not HOST:PORT, as 127.0.0.1:9000") }
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level \(logLevel.prefix(20)) is not a level") }
@@ -56,7 +60,11 @@ struct ServeCommand: ParsableCommand {
         _ = clinux_descriptor_limit_raise()
         let level = Logger.Level(rawValue: logLevel) ?? .info
         let logger = Logger(label: "aurora.gateway") { _ in JSONLogHandler(level: level) }
-        try ServeRun(try configuration(), try FunctionParts(CommandContext.data, poolSize: pool), logger).run(until: signals)
+        try ServeRun(try configuration(), try parts(), logger).run(until: signals)
+    }
+
+    private func parts() throws -> FunctionParts {
+        try FunctionParts(CommandContext.data, poolSize: pool, launchBytesMax: try MemorySize.parse(launchCache))
     }
 
     private func configuration() throws -> GatewayConfiguration {

@@ -150,7 +150,8 @@ import Testing
         for format in ["Text", "JSON"] {
             var logging = LoggingSettings()
             logging.isJSON = format == "JSON"
-            let log = String(decoding: InvokeAnswer(identifier: "i", function: function, served: served, logging: logging).log, as: UTF8.self)
+            let answer = InvokeAnswer(identifier: "i", function: function, served: served, logging: logging)
+            let log = String(decoding: answer.log, as: UTF8.self)
             #expect(!log.lowercased().contains("max memory") && !log.contains("maxMemory") && log.contains("128"), "\(log)")
         }
     }

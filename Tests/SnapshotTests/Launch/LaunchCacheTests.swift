@@ -40,6 +40,34 @@ struct LaunchCacheTests {
         #expect(try names == ["a", ".new-d-1-1"])
     }
 
+    /// What was used longest ago goes first, what is in use never, and no more than has to.
+    @Test func theCacheIsKeptWithinItsBound() throws {
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try make("a", "b", "c", "d", ".new-e-1-1")
+        for name in ["a", "b", "c", "d", ".new-e-1-1"] {
+            try Data(repeating: 1, count: 100_000).write(to: URL(filePath: "\(path)/\(name)/memory"))
+        }
+        for (index, name) in ["c", "a", "d", "b"].enumerated() { cache.noteUse(name, at: 1_700_000_000_000_000_000 + Int64(index)) }
+        let entries = cache.entries
+        #expect(entries.map(\.digest) == ["c", "a", "d", "b"])
+        #expect(entries.allSatisfy { (100_000..<120_000).contains($0.bytes) })
+        let total = entries.reduce(0) { $0 + $1.bytes }
+        #expect(cache.trim(to: total) { _ in true }.removed.isEmpty)
+
+        cache.noteUse("c")
+        var asked: [String] = []
+        let (kept, removed) = cache.trim(to: 2 * total / 4) { digest in
+            asked.append(digest)
+            return digest != "a"
+        }
+        #expect(asked == ["a", "d", "b"] && removed == ["d", "b"] && kept.map(\.digest) == ["a", "c"])
+        #expect(try names == ["a", "c", ".new-e-1-1"])
+        // All that is left is in use: more than the bound stays.
+        #expect(cache.trim(to: 0) { _ in false }.kept.map(\.digest) == ["a", "c"])
+        cache.noteUse("gone")
+        #expect(try names == ["a", "c", ".new-e-1-1"])
+    }
+
     @Test func whatIsBeingBuiltStays() throws {
         defer { try? FileManager.default.removeItem(atPath: path) }
         try make("a", ".new-d-1-1")
