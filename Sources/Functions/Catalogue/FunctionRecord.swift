@@ -49,6 +49,9 @@ public struct FunctionSettings: Sendable, Hashable, Codable {
     /// Whether each tenant has instances of its own.
     public var isolatesTenants: Bool?
 
+    /// The function that is given what this one's asynchronous requests failed with; nil: they stay dead letters.
+    public var deadLetter: String?
+
     /// Lambda's size of `/tmp` unless something else is said.
     public static let scratchMiBDefault = 512
 

@@ -19,6 +19,9 @@ enum SettingsCheck {
         try checkRuntime(settings)
         if let size = settings.scratchMiB { try range("ephemeralStorage.size", size, scratchMiBRange) }
         if let tags = settings.tags { try check(tags: tags) }
+        if let target = settings.deadLetter, !FunctionName.isValid(target) {
+            throw invalid("deadLetterConfig.targetArn", String(target.prefix(80)), "Member must name a function")
+        }
         try settings.logging?.check()
         for (name, text) in [
             ("runtime", settings.runtime), ("handler", settings.handler), ("role", settings.role),

@@ -16,7 +16,8 @@ struct EventDelivery: Sendable {
             guard let again = await deployments.retry(record).0 else { return .hopeless("The function was removed") }
             if again.mayRetryInit {
                 metrics.note(event.function, .functionError)
-                return .failed(again.reason ?? "The function could not be initialized")
+                return .failed(
+                    again.reason ?? "The function could not be initialized", answer: InvokeAnswer.initFailure(again, log: nil).body)
             }
             record = again
         }
@@ -30,7 +31,7 @@ struct EventDelivery: Sendable {
             metrics.note(event.function, answer.outcome, served)
             // Nobody else was told what it printed: it is in the file before the event is over, also when the gateway is killed then.
             await logs.write(answer.log, event.function)
-            return answer.functionFailure.map { .failed($0) } ?? .done
+            return answer.functionFailure.map { .failed($0, answer: answer.errorPayload) } ?? .done
         } catch {
             switch error {
             case .throttled(let reason):
@@ -46,13 +47,16 @@ struct EventDelivery: Sendable {
 
     /// Counts how a delivery went.
     func report(_ event: StoredEvent, _ delivery: Delivery, isOver: Bool) {
-        metrics.noteEvent { state in
-            if case .done = delivery { state.eventsDelivered += 1 } else { state.eventAttemptsFailed += 1 }
+        var isDone = false
+        if case .done = delivery { isDone = true }
+        metrics.noteEvent { [isDone] state in
+            if isDone { state.eventsDelivered += 1 } else { state.eventAttemptsFailed += 1 }
             if isOver, event.deadAt != nil { state.eventsDead += 1 }
+            if isOver, !isDone, event.deadAt == nil { state.eventsHandedOn += 1 }
         }
-        guard isOver, event.deadAt != nil else { return }
+        guard isOver, !isDone else { return }
         logger.error(
-            "event given up",
+            event.deadAt == nil ? "event handed to the dead letter target" : "event given up",
             metadata: ["request": "\(event.identifier)", "function": "\(event.function)", "reason": "\(event.failure ?? "")"])
     }
 }

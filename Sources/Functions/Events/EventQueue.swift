@@ -27,8 +27,8 @@ public struct EventLimits: Sendable {
 enum Delivery: Sendable {
     /// The function answered.
     case done
-    /// The function failed: it is run again a bounded number of times.
-    case failed(String)
+    /// The function failed, with this answer if there was one: it is run again a bounded number of times.
+    case failed(String, answer: [UInt8] = [])
     /// No instance was to be had: it is tried again while the event is young.
     case unavailable(String)
     /// There is no such function any more.
@@ -40,6 +40,8 @@ actor EventQueue {
     private let log: EventLog
     private let limits: EventLimits
     private let deliver: @Sendable (StoredEvent) async -> Delivery
+    /// What becomes of an event that is given up, with its function's last answer, at a time of the wall clock.
+    private let fate: @Sendable (StoredEvent, _ answer: [UInt8], _ time: Int64) -> DeadLetterFate
     /// What happened to an event, for metrics and logs.
     private let report: @Sendable (StoredEvent, Delivery, _ isOver: Bool) -> Void
 
@@ -58,11 +60,13 @@ actor EventQueue {
 
     init(
         log: EventLog, limits: EventLimits, deliver: @escaping @Sendable (StoredEvent) async -> Delivery,
+        fate: @escaping @Sendable (StoredEvent, [UInt8], Int64) -> DeadLetterFate = { _, _, _ in .kept },
         report: @escaping @Sendable (StoredEvent, Delivery, Bool) -> Void = { _, _, _ in }
     ) {
         self.log = log
         self.limits = limits
         self.deliver = deliver
+        self.fate = fate
         self.report = report
     }
 
@@ -133,6 +137,30 @@ actor EventQueue {
         return true
     }
 
+    /// Has a dead letter delivered once more, as often as at first; durable when it returns true, false when there is none of that name.
+    func replay(_ identifier: String) async throws -> Bool {
+        guard !isStopped, let index = dead.firstIndex(of: identifier), var event = log[identifier] else { return false }
+        dead.remove(at: index)
+        // It is nobody's until it is durable.
+        delayed[identifier] = .max
+        (event.attempts, event.deadAt, event.failure) = (0, nil, nil)
+        // As if it came now: it is not old before it was tried.
+        (event.receivedAt, event.nextAt) = (limits.disk.wall(), limits.disk.wall())
+        let again = event
+        do {
+            try await log.append(.event(again))
+        } catch {
+            delayed[identifier] = nil
+            dead.append(identifier)
+            throw error
+        }
+        delayed[identifier] = nil
+        arrivals[identifier] = now
+        ready.append(identifier)
+        pump()
+        return true
+    }
+
     /// Delivers no more; what is being delivered goes on, and is delivered again later if it does not end well.
     func stop() {
         isStopped = true
@@ -182,7 +210,7 @@ actor EventQueue {
         var isOver = true
         switch delivery {
         case .done: log.note(.done(event.identifier))
-        case .failed(let reason):
+        case .failed(let reason, _):
             event.attempts += 1
             event.failure = reason
             isOver = event.attempts > limits.retriesMax || isOld
@@ -197,7 +225,7 @@ actor EventQueue {
         }
         if isOver {
             (throttles[event.identifier], arrivals[event.identifier]) = (nil, nil)
-            if !isDone(delivery) { bury(&event) }
+            if !isDone(delivery) { giveUp(&event, delivery) }
         }
         report(event, delivery, isOver)
         pump()
@@ -210,6 +238,28 @@ actor EventQueue {
         log.note(.event(event))
         delayed[event.identifier] = now + milliseconds
         wake()
+    }
+
+    /// Hands an event on, in the place of which what it became is delivered; or keeps it.
+    private func giveUp(_ event: inout StoredEvent, _ delivery: Delivery) {
+        var answer: [UInt8] = []
+        if case .failed(_, let said) = delivery { answer = said }
+        switch fate(event, answer, limits.disk.wall()) {
+        case .kept: return bury(&event)
+        case .refused(let reason): event.failure = "\(event.failure ?? "") (not handed on: \(reason))"
+        case .handedOn(let letter):
+            guard log.liveBytes + letter.payload.count <= limits.bytesMax else {
+                event.failure = "\(event.failure ?? "") (not handed on: the queue is full)"
+                break
+            }
+            // In this order: what is lost by a crash between them is that the one before is over, and it is delivered once more.
+            log.note(.event(letter))
+            log.note(.done(event.identifier))
+            arrivals[letter.identifier] = now
+            ready.append(letter.identifier)
+            return
+        }
+        bury(&event)
     }
 
     private func bury(_ event: inout StoredEvent) {

@@ -17,6 +17,8 @@ struct StoredEvent: Hashable, Sendable {
     var deadAt: Int64?
     /// Whose request it is; nil: the function has no tenants.
     var tenant: String?
+    /// The request that failed, whose record this is for the target of its function's dead letters; nil: it is no such record.
+    var origin: String?
 }
 
 /// One entry of the event log.
@@ -48,7 +50,8 @@ enum EventCodec {
             for number in [event.receivedAt, Int64(event.attempts), event.nextAt] { append(number, to: &body) }
             append(event.failure, to: &body)
             append(event.deadAt ?? -1, to: &body)
-            if event.tenant != nil { append(event.tenant, to: &body) }
+            if event.tenant != nil || event.origin != nil { append(event.tenant, to: &body) }
+            if event.origin != nil { append(event.origin, to: &body) }
         case .done(let identifier):
             body.append(2)
             append(Array(identifier.utf8), to: &body)
@@ -78,14 +81,14 @@ enum EventCodec {
         guard kind == 1, let function = reader.text(), let payload = reader.bytes(max: bodyBytesMax),
             let context = reader.optionalText(), let received = reader.number(Int64.self),
             let attempts = reader.number(Int64.self), let next = reader.number(Int64.self), let failure = reader.optionalText(),
-            let dead = reader.number(Int64.self), let tenant = reader.lastText(),
+            let dead = reader.number(Int64.self), let tenant = reader.lastText(), let origin = reader.lastText(),
             reader.rest.isEmpty, received >= 0, (0...1_000_000).contains(attempts), next >= 0
         else { return nil }
         return .event(
             StoredEvent(
                 identifier: identifier, function: function, payload: Array(payload), clientContext: context.value, receivedAt: received,
                 attempts: Int(attempts), nextAt: next, failure: failure.value, deadAt: dead < 0 ? nil : dead,
-                tenant: tenant.value))
+                tenant: tenant.value, origin: origin.value))
     }
 
     private static func append(_ number: some FixedWidthInteger, to bytes: inout [UInt8]) {

@@ -55,7 +55,6 @@ struct ForeignSettings: Decodable {
         "Layers": "put their files into the code", "ImageConfig": "import the image, and name it with AuroraImage",
         "VpcConfig": "functions have no network", "FileSystemConfigs": "functions have no network",
         "Publish": "there is $LATEST only", "PublishTo": "there is $LATEST only",
-        "DeadLetterConfig": "dead letters are kept by the gateway itself, see GET /aurora/events",
     ]
 
     let values: [String: Value]

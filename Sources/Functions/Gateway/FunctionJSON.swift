@@ -36,6 +36,7 @@ struct ConfigurationJSON: Encodable {
     let logging: LoggingJSON
     let storage: StorageJSON
     let tenancy: TenancyJSON?
+    let deadLetter: DeadLetterJSON?
 
     enum CodingKeys: String, CodingKey {
         case name = "FunctionName", resourceName = "FunctionArn", runtime = "Runtime", role = "Role", handler = "Handler"
@@ -44,7 +45,7 @@ struct ConfigurationJSON: Encodable {
         case stateReason = "StateReason", stateReasonCode = "StateReasonCode", updateStatus = "LastUpdateStatus"
         case updateReason = "LastUpdateStatusReason", updateReasonCode = "LastUpdateStatusReasonCode", packageType = "PackageType"
         case architectures = "Architectures", snapStart = "SnapStart", logging = "LoggingConfig", storage = "EphemeralStorage"
-        case tenancy = "TenancyConfig"
+        case tenancy = "TenancyConfig", deadLetter = "DeadLetterConfig"
     }
 
     init(_ record: FunctionRecord) {
@@ -77,6 +78,7 @@ struct ConfigurationJSON: Encodable {
         logging = LoggingJSON(record)
         storage = StorageJSON(size: record.settings.scratchMiB ?? FunctionSettings.scratchMiBDefault)
         tenancy = record.settings.isolatesTenants == true ? TenancyJSON(mode: TenancyJSON.each) : nil
+        deadLetter = record.settings.deadLetter.map { DeadLetterJSON(target: FunctionName.resourceName($0)) }
     }
 }
 
@@ -121,6 +123,29 @@ struct TenancyJSON: Codable {
     static let each = "PER_TENANT"
     var mode: String?
     enum CodingKeys: String, CodingKey { case mode = "TenantIsolationMode" }
+}
+
+/// `DeadLetterConfig`.
+struct DeadLetterJSON: Codable {
+    var target: String?
+    enum CodingKeys: String, CodingKey { case target = "TargetArn" }
+
+    /// The function that is meant; nil: none, the setting is taken away.
+    ///
+    /// - Throws: `LambdaError.invalid` for what can be no target here.
+    func function() throws(LambdaError) -> String? {
+        guard let target, !target.isEmpty else { return nil }
+        let parts = target.split(separator: ":", omittingEmptySubsequences: false)
+        if parts.count > 2, parts[0] == "arn", ["sqs", "sns"].contains(parts[2]) {
+            throw .invalid(
+                "DeadLetterConfig.TargetArn \(target.prefix(80)) is a queue or topic, which there are none of here: name a function of this "
+                    + "gateway, or none: what fails is kept then (aurora fn events)")
+        }
+        guard let reference = FunctionReference(target), reference.qualifier ?? "$LATEST" == "$LATEST" else {
+            throw .invalid("DeadLetterConfig.TargetArn \(target.prefix(80)) names no function: \(FunctionName.resourceName("NAME"))")
+        }
+        return reference.name
+    }
 }
 
 /// What `CreateFunction` sends; other names are refused by `ForeignSettings`.
@@ -197,11 +222,13 @@ struct SettingsRequest: Decodable {
     var logging: LoggingJSON?
     var storage: StorageJSON?
     var tenancy: TenancyJSON?
+    var deadLetter: DeadLetterJSON?
 
     /// The names of all operations that set something.
     static let names: Set<String> = [
         "Runtime", "Handler", "Role", "Description", "Timeout", "MemorySize", "Environment", "PackageType", "Architectures", "SnapStart",
         "RevisionId", "AuroraImage", "LoggingConfig", "EphemeralStorage", "FunctionName",
+        "DeadLetterConfig",
     ]
     /// What can be set when a function is created only.
     static let namesOfCreation: Set<String> = ["Code", "Tags", "TenancyConfig"]
@@ -213,6 +240,7 @@ struct SettingsRequest: Decodable {
         case memorySize = "MemorySize", environment = "Environment", packageType = "PackageType", architectures = "Architectures"
         case snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage"
         case tags = "Tags", logging = "LoggingConfig", storage = "EphemeralStorage", tenancy = "TenancyConfig"
+        case deadLetter = "DeadLetterConfig"
     }
 
     /// Refuses what Aurora does not have rather than to ignore it.
@@ -228,6 +256,7 @@ struct SettingsRequest: Decodable {
         if let mode = tenancy?.mode, mode != TenancyJSON.each {
             throw .invalid("TenancyConfig.TenantIsolationMode must be \(TenancyJSON.each)")
         }
+        _ = try deadLetter?.function()
     }
 
     /// Changes the settings that are named.
@@ -244,6 +273,7 @@ struct SettingsRequest: Decodable {
         if let tags { settings.tags = tags.isEmpty ? nil : tags }
         if let logging { settings.logging = logging.settings(over: settings.logging) }
         if let size = storage?.size { settings.scratchMiB = size }
+        if let deadLetter { settings.deadLetter = try? deadLetter.function() }
         if tenancy?.mode != nil { settings.isolatesTenants = true }
     }
 }

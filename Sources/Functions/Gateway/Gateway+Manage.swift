@@ -13,6 +13,7 @@ extension Gateway {
                 "1 validation error detected: Value '\(body.name.prefix(170))' at 'functionName' failed to satisfy constraint: "
                     + "letters, digits, - and _, at most 64")
         }
+        try checkDeadLetter(body.settings, of: reference.name)
         let code = try archive(zipFile: body.code.zipFile, s3Bucket: body.code.s3Bucket, imageURI: body.code.imageURI)
         var settings = FunctionSettings(runtime: "")
         body.settings.apply(to: &settings)
@@ -31,6 +32,7 @@ extension Gateway {
         let body = try JSONBody.decode(UpdateCodeRequest.self, request.body)
         try JSONBody.decode(ForeignSettings.self, request.body).check(SettingsRequest.names.union(SettingsRequest.namesOfCode))
         try body.settings.check()
+        try checkDeadLetter(body.settings, of: name)
         let code = try archive(zipFile: body.zipFile, s3Bucket: body.s3Bucket, imageURI: body.imageURI)
         if body.dryRun == true { return try getConfiguration(text, request) }
         return try await update(name) { () throws(CatalogueError) in
@@ -44,6 +46,7 @@ extension Gateway {
         let body = try JSONBody.decode(SettingsRequest.self, request.body)
         try JSONBody.decode(ForeignSettings.self, request.body).check(SettingsRequest.names)
         try body.check()
+        try checkDeadLetter(body, of: name)
         return try await update(name) { () throws(CatalogueError) in
             try self.catalogue.update(name, revision: body.revision) { body.apply(to: &$0) }
         }
@@ -164,6 +167,15 @@ extension Gateway {
             + "\"TotalCodeSize\":\(Catalogue.functionsMax * SettingsCheck.codeBytesMax),\"UnreservedConcurrentExecutions\":\(concurrency)}"
         let text = "{\"AccountLimit\":\(limit),\"AccountUsage\":{\"FunctionCount\":\(count),\"TotalCodeSize\":\(bytes)}}"
         return GatewayResponse(status: 200, body: Array(text.utf8))
+    }
+
+    /// Refuses a target of dead letters that is not there, or is the function itself.
+    private func checkDeadLetter(_ settings: SettingsRequest, of name: String) throws(LambdaError) {
+        guard let target = try settings.deadLetter?.function() else { return }
+        guard target != name else { throw .invalid("DeadLetterConfig.TargetArn is the function itself, which would fail again") }
+        guard catalogue[target] != nil else {
+            throw .invalid("DeadLetterConfig.TargetArn: there is no function \(target)")
+        }
     }
 
     private func archive(zipFile: String?, s3Bucket: String?, imageURI: String?) throws(LambdaError) -> [UInt8] {

@@ -62,12 +62,15 @@ extension Gateway {
         return GatewayResponse(status: 200, contentType: "application/zip", body: bytes)
     }
 
-    /// The asynchronous invocations that are kept; or takes a dead letter away.
+    /// The asynchronous invocations that are kept; or takes a dead letter away, or has it delivered again.
     func eventsReport(_ identifier: String?, _ request: GatewayRequest) async throws(LambdaError) -> GatewayResponse {
         if let identifier {
-            var isRemoved = false
-            do { isRemoved = try await events.removeDeadLetter(identifier) } catch { throw .service("\(error)") }
-            guard isRemoved else { throw .other(404, "There is no dead letter \(identifier.prefix(64))") }
+            var isThere = false
+            do {
+                isThere =
+                    request.method == .DELETE ? try await events.removeDeadLetter(identifier) : try await events.replay(identifier)
+            } catch { throw .service("\(error)") }
+            guard isThere else { throw .other(404, "There is no dead letter \(identifier.prefix(64))") }
             return GatewayResponse(status: 204)
         }
         let entries = events.events.filter { request.query["function"] == nil || $0.function == request.query["function"] }
@@ -224,6 +227,8 @@ public struct EventsReport: Codable, Sendable {
         public var failure: String?
         /// The payload's beginning, as text.
         public var payload: String
+        /// The request that failed, when this is its record for the target of its function's dead letters.
+        public var origin: String?
     }
     /// All of them, oldest first.
     public var events: [Event]
@@ -240,5 +245,6 @@ extension EventsReport.Event {
         attempts = event.attempts
         failure = event.failure
         payload = String(decoding: event.payload.prefix(EventsReport.Event.payloadBytesMax), as: UTF8.self)
+        origin = event.origin
     }
 }

@@ -83,7 +83,9 @@ public final class Gateway: Sendable {
         }
         let delivery = EventDelivery(
             catalogue: catalogue, deployments: deployments, invoker: invoker, metrics: metrics, logs: logs, logger: logger)
-        events = EventQueue(log: eventLog, limits: configuration.events, deliver: delivery.deliver, report: delivery.report)
+        events = EventQueue(
+            log: eventLog, limits: configuration.events, deliver: delivery.deliver, fate: DeadLetters(catalogue: catalogue).fate,
+            report: delivery.report)
     }
 
     /// Begins to listen, to deliver events and to build what was left unfinished.

@@ -32,6 +32,12 @@ struct InvokeAnswer {
         }
     }
 
+    /// The body of the error that a client would be answered with; empty when it is not the function's.
+    var errorPayload: [UInt8] {
+        let response = response(withLog: false, log: [])
+        return functionFailure != nil && response.status == 200 ? response.body : []
+    }
+
     /// The function's lines with those that Lambda puts around them.
     var log: [UInt8] { logging.isJSON ? jsonLog : textLog }
 

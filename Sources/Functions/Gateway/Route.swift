@@ -69,7 +69,7 @@ enum Route: Hashable, Sendable {
         switch (method, words.count) {
         case (.GET, 1) where words[0] == "status": return .status
         case (.GET, 1) where words[0] == "events": return .events(nil)
-        case (.DELETE, 2) where words[0] == "events": return .events(words[1])
+        case (.DELETE, 2) where words[0] == "events", (.POST, 2) where words[0] == "events": return .events(words[1])
         case (.GET, 3) where words[0] == "functions" && words[2] == "log": return .functionLog(words[1])
         case (.GET, 3) where words[0] == "functions" && words[2] == "code": return .functionCode(words[1])
         default: return .unknown

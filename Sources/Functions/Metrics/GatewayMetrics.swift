@@ -27,6 +27,7 @@ final class GatewayMetrics: Sendable {
         var eventsDelivered: UInt64 = 0
         var eventAttemptsFailed: UInt64 = 0
         var eventsDead: UInt64 = 0
+        var eventsHandedOn: UInt64 = 0
         var eventsAccepted: UInt64 = 0
         var eventsRefused: UInt64 = 0
     }

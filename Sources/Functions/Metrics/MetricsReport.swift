@@ -97,6 +97,7 @@ struct MetricsReport {
             ("aurora_events_accepted_total", "Asynchronous invocations that were acknowledged.", state.eventsAccepted),
             ("aurora_events_delivered_total", "Asynchronous invocations that functions served.", state.eventsDelivered),
             ("aurora_event_attempts_failed_total", "Attempts to deliver that failed.", state.eventAttemptsFailed),
+            ("aurora_events_handed_on_total", "Records of failures given to the targets of dead letters.", state.eventsHandedOn),
             ("aurora_events_dead_total", "Asynchronous invocations that were given up.", state.eventsDead),
         ]
         for (name, help, value) in counters {

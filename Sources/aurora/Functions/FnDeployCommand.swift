@@ -22,6 +22,10 @@ struct FnDeployCommand: ParsableCommand {
         help: ArgumentHelp("Set a variable of the function's environment; repeatable.", valueName: "name=value")) var env: [String] = []
     @Option(parsing: .unconditional, help: "The image to use instead of the runtime's.") var image = ""
     @Option(parsing: .unconditional, help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Who is given the asynchronous requests that failed for good; \"\": nobody.", valueName: "function"))
+    var deadLetter: String?
     @Flag(help: "Take the snapshot at the first invocation/next, without the runtime's hooks.") var noSnapStart = false
     @Flag(name: [.short, .long], help: "Print nothing but errors.") var quiet = false
     /// A build with a new runtime image takes minutes.
@@ -32,6 +36,7 @@ struct FnDeployCommand: ParsableCommand {
         struct Code: Encodable { let ZipFile: String }
         struct Variables: Encodable { let Variables: [String: String] }
         struct SnapStart: Encodable { let ApplyOn: String }
+        struct DeadLetter: Encodable { let TargetArn: String }
         var FunctionName: String?
         var Runtime: String?
         var Handler: String?
@@ -43,6 +48,7 @@ struct FnDeployCommand: ParsableCommand {
         var Environment: Variables?
         var SnapStart: SnapStart?
         var AuroraImage: String?
+        var DeadLetterConfig: DeadLetter?
     }
 
     func validate() throws {
@@ -85,7 +91,8 @@ struct FnDeployCommand: ParsableCommand {
         let bytes = try MemorySize.parse(memory)
         return Order(
             Runtime: runtime, Handler: handler, MemorySize: bytes >> 20, Timeout: timeout, Environment: .init(Variables: variables),
-            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image)
+            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image,
+            DeadLetterConfig: deadLetter.map { .init(TargetArn: $0) })
     }
 
     private func wait() throws -> StatusReport.Function {

@@ -133,12 +133,19 @@ struct FnEventsCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: "How to print: table or json.") var format = ListFormat.table
     @Option(parsing: .unconditional, help: ArgumentHelp("Take a dead letter away.", valueName: "id")) var remove: String?
 
+    @Option(parsing: .unconditional, help: ArgumentHelp("Have a dead letter delivered again.", valueName: "id")) var replay: String?
+
+    func validate() throws {
+        for identifier in [remove, replay].compactMap(\.self)
+        where !identifier.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) || $0 == 45 }) {
+            throw ValidationError("\(identifier.prefix(64)) is not a request's id")
+        }
+        if remove != nil, replay != nil { throw ValidationError("--remove and --replay contradict each other") }
+    }
+
     func run() throws {
-        if let remove {
-            guard remove.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) || $0 == 45 }) else {
-                throw ValidationError("\(remove.prefix(64)) is not a request's id")
-            }
-            _ = try gateway.send("DELETE", "/aurora/events/\(remove)")
+        if let identifier = remove ?? replay {
+            _ = try gateway.send(remove == nil ? "POST" : "DELETE", "/aurora/events/\(identifier)")
             return
         }
         if let name { _ = try GatewayOptions.path(name) }

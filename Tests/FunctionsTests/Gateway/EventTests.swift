@@ -56,6 +56,67 @@ import Testing
         }
     }
 
+    /// Functions `f`, and `sink` for what `f` fails on.
+    private func sink(_ fixture: GatewayFixture) async throws {
+        for name in ["sink", "f"] { try await fixture.create(name) }
+        let body = #"{"DeadLetterConfig":{"TargetArn":"\#(FunctionName.resourceName("sink"))"}}"#
+        #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/configuration", body: body).status == 200)
+        try await fixture.settle("f")
+    }
+
+    private func letters(_ fixture: GatewayFixture) async throws -> [EventsReport.Event] {
+        let list = try await fixture.send("GET", "/aurora/events")
+        return try JSONDecoder().decode(EventsReport.self, from: Data(list.body.utf8)).events
+    }
+
+    /// What fails for good is handed to the function that is named, in the form of Lambda's destinations.
+    @Test func aDeadLetterGoesToItsTarget() async throws {
+        struct Record: Decodable {
+            struct Request: Decodable { let requestId, functionArn, condition: String, approximateInvokeCount: Int }
+            struct Response: Decodable { let functionError: String }
+            struct Said: Decodable { let errorType: String }
+            let requestContext: Request
+            let requestPayload: String
+            let responseContext: Response
+            let responsePayload: Said
+        }
+        try await GatewayFixture.run { fixture in
+            try await sink(fixture)
+            let answer = try await fixture.invoke("f", #""error""#, headers: event)
+            let isSink = { (request: Invocation) in request.functionARN.hasSuffix(":sink") }
+            // The record holds the word, so the sink fails as well: that is kept, and says whose it is.
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 1) }
+            #expect(fixture.source.requests.count { !isSink($0) } == 3 && fixture.source.requests.count(where: isSink) == 3)
+            let given = try #require(fixture.source.requests.first(where: isSink))
+            let record = try JSONDecoder().decode(Record.self, from: Data(given.payload))
+            #expect(record.requestContext.requestId == answer.headers["x-amzn-requestid"])
+            #expect(record.requestContext.functionArn == "\(FunctionName.resourceName("f")):$LATEST")
+            #expect(record.requestContext.condition == "RetriesExhausted" && record.requestContext.approximateInvokeCount == 3)
+            #expect(record.requestPayload == "error" && record.responseContext.functionError == "Unhandled")
+            #expect(record.responsePayload.errorType == "ValueError")
+            let letter = try #require(try await letters(fixture).first)
+            #expect(letter.function == "sink" && letter.state == "dead" && letter.origin == record.requestContext.requestId)
+            #expect(try await fixture.send("GET", "/metrics").body.contains("aurora_events_handed_on_total 1\n"))
+        }
+    }
+
+    /// Without its target the letter is kept as any other; and it can be delivered again.
+    @Test func aDeadLetterWithoutItsTargetIsKeptAndReplayed() async throws {
+        try await GatewayFixture.run { fixture in
+            try await sink(fixture)
+            #expect(try await fixture.send("DELETE", "/2015-03-31/functions/sink").status == 204)
+            _ = try await fixture.invoke("f", #""crash""#, headers: event)
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 1) }
+            let letter = try #require(try await letters(fixture).first)
+            #expect(letter.function == "f" && letter.failure?.hasSuffix("(not handed on: there is no function sink to hand it to)") == true)
+            #expect(try await fixture.send("POST", "/aurora/events/nothing").status == 404)
+            #expect(try await fixture.send("POST", "/aurora/events/\(letter.identifier)").status == 204)
+            try await fixture.eventually { fixture.source.requests.count == 6 }
+            try await fixture.eventually { await fixture.gateway.events.counts == (0, 0, 1) }
+            #expect(Set(fixture.source.requests.map(\.requestIdentifier)) == [letter.identifier])
+        }
+    }
+
     @Test func aFullQueueRefuses() async throws {
         try await GatewayFixture.run({ $0.events.eventsMax = 1 }) { fixture in
             try await fixture.create()

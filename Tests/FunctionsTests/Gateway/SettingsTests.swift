@@ -25,7 +25,7 @@ import Testing
         ("PublishTo", #""LATEST_PUBLISHED""#), ("TracingConfig", #"{"Mode":"Active"}"#), ("VpcConfig", #"{"SubnetIds":["subnet-1"]}"#),
         ("Layers", #"["arn:aws:lambda:us-east-1:1:layer:l:1"]"#), ("FileSystemConfigs", #"[{"Arn":"a","LocalMountPath":"/mnt/a"}]"#),
         ("ImageConfig", #"{"Command":["a"]}"#), ("Publish", "true"), ("KMSKeyArn", #""arn:aws:kms:us-east-1:1:key/a""#),
-        ("CodeSigningConfigArn", #""arn:a""#), ("DeadLetterConfig", #"{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}"#), ("Unheard", "1"),
+        ("CodeSigningConfigArn", #""arn:a""#), ("Unheard", "1"),
     ])
     func whatIsNotHonouredIsRefusedByName(_ name: String, _ value: String) async throws {
         try await GatewayFixture.run { fixture in
@@ -39,6 +39,33 @@ import Testing
             let zip = Data(ZipMaker.code("x = 2")).base64EncodedString()
             let code = try await fixture.send("PUT", "\(path)/code", body: "{\"ZipFile\":\"\(zip)\",\"\(name)\":\(value)}")
             #expect(code.status == 400 && code.body.contains(name))
+        }
+    }
+
+    @Test func deadLettersGoToAFunctionThatIsThere() async throws {
+        try await GatewayFixture.run { fixture in
+            try await fixture.create("sink")
+            func config(_ target: String) -> String { "\"DeadLetterConfig\":{\"TargetArn\":\"\(target)\"}" }
+            for (target, words) in [
+                ("arn:aws:sqs:us-east-1:1:q", "there are none of here"), ("arn:aws:sns:us-east-1:1:t", "there are none of here"),
+                (FunctionName.resourceName("gone"), "no function gone"), (FunctionName.resourceName("f"), "the function itself"),
+                ("arn:aws:lambda:local:000000000000:function:sink:7", "names no function"), ("arn:aws:s3:::b", "names no function"),
+            ] {
+                let refused = try await create(fixture, config(target))
+                #expect(refused.status == 400 && refused.type == "InvalidParameterValueException", "\(refused.body)")
+                #expect(refused.body.contains(words), "\(refused.body)")
+            }
+            let made = try await create(fixture, config(FunctionName.resourceName("sink")))
+            let shown = made.json["DeadLetterConfig"] as? [String: String]
+            #expect(shown == ["TargetArn": FunctionName.resourceName("sink")], "\(made.body)")
+            let path = "/2015-03-31/functions/f/configuration"
+            // Other changes leave it, an empty one takes it away.
+            #expect(try await fixture.send("PUT", path, body: #"{"Timeout":9}"#).body.contains("DeadLetterConfig"))
+            try await fixture.settle("f")
+            #expect(try await fixture.send("PUT", path, body: "{\(config("arn:aws:sqs:us-east-1:1:q"))}").status == 400)
+            #expect(try await fixture.send("PUT", path, body: "{\(config(""))}").status == 200)
+            try await fixture.settle("f")
+            #expect(try await fixture.send("GET", path).json["DeadLetterConfig"] == nil)
         }
     }
 
@@ -83,6 +110,10 @@ import Testing
         var event = StoredEvent(identifier: "i", function: "f", payload: [1], receivedAt: 5, nextAt: 6)
         #expect(EventCodec.decode(EventCodec.encode(.event(event))[...])?.record == .event(event))
         event.tenant = "alice"
+        #expect(EventCodec.decode(EventCodec.encode(.event(event))[...])?.record == .event(event))
+        event.origin = "r-1"
+        #expect(EventCodec.decode(EventCodec.encode(.event(event))[...])?.record == .event(event))
+        event.tenant = nil
         #expect(EventCodec.decode(EventCodec.encode(.event(event))[...])?.record == .event(event))
     }
 
