@@ -80,9 +80,23 @@ import Testing
         try fixture.channel.start(FunctionStart(arguments: ["/bin/x", "y"], environment: ["A=b"], directory: "/var/task"))
         let told = try #require(runtime.answer())
         #expect(told.status == 200)
-        #expect(String(decoding: told.body, as: UTF8.self) == "/var/task\02\0/bin/x\0y\0A=b\0AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001")
+        #expect(String(decoding: told.body, as: UTF8.self) == "/var/task\0\02\0/bin/x\0y\0A=b\0AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001")
         runtime.get("restore/next")
         #expect(try fixture.channel.waitUntilReady(timeout: Self.limit).phase == .restoreNext)
+    }
+
+    @Test func aWarmRuntimeIsToldWhoItsFunctionIs() throws {
+        let fixture = try FunctionFixture()
+        let runtime = try fixture.runtime()
+        runtime.get("aurora/start")
+        #expect(try fixture.channel.waitUntilReady(timeout: Self.limit).phase == .warm)
+        let unknown = FunctionStart(arguments: ["x"], user: "nobody-of-this-name")
+        #expect(throws: FunctionError.agent(.refused(Failure(.unknownUser, "nobody-of-this-name")))) {
+            try fixture.channel.start(unknown)
+        }
+        try fixture.channel.start(FunctionStart(arguments: ["x"], user: "1234:99"))
+        let told = try #require(runtime.answer())
+        #expect(String(decoding: told.body, as: UTF8.self) == "/\01234 99\01\0x\0AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001".dropFirst())
     }
 
     @Test func restoreAloneWaitsForTheRuntime() throws {

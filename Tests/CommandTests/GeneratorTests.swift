@@ -116,3 +116,37 @@ extension FunctionGuestTests {
             return os._exit(3) if event == "end" else draw()
         """
 }
+
+extension FunctionGuestTests {
+    /// A Python function is an ordinary user, whichever way its process was started.
+    @Test(arguments: [[], ["--env", "PYTHONHASHSEED=1"], ["--user", "root"]])
+    func pythonRunsAsAnOrdinaryUser(_ options: [String]) throws {
+        let server = try GatewayServer()
+        let code = "\(server.command.home)/code"
+        try FileManager.default.createDirectory(atPath: code, withIntermediateDirectories: true)
+        let handler = """
+            import os
+
+            def can_write(path):
+                try:
+                    open(path, "w").write("x")
+                    return True
+                except OSError:
+                    return False
+
+            def handler(event, context):
+                open("/dev/stdout", "w").write("by its name\\n")
+                places = [path for path in ("/tmp/x", "/var/task/x", "/etc/x", "/root/x") if can_write(path)]
+                return [os.getuid(), os.getgid(), os.getgroups(), os.environ["HOME"], os.stat("/proc/self/fd").st_uid, places]
+            """
+        try handler.write(toFile: "\(code)/app.py", atomically: true, encoding: .utf8)
+        let words = ["fn", "deploy", "f", "--runtime", "python3", "--handler", "app.handler", "--timeout", "60"]
+        let deployed = try server.command.run(words + options + ["--endpoint", server.endpoint, code])
+        try #require(deployed.code == 0, "\(deployed.error)\(server.log)")
+        let result = try server.fn("invoke", "f", "--payload", "{}", "--log")
+        let isRoot = options.contains("root")
+        let expected = isRoot ? #"[0, 0, [], "/root", 0, ["/tmp/x", "/etc/x", "/root/x"]]"# : #"[993, 990, [], "/tmp", 993, ["/tmp/x"]]"#
+        #expect(result.output == expected + "\n", "\(result.error)")
+        #expect(result.error.contains("by its name\n"), "\(result.error)")
+    }
+}

@@ -24,6 +24,8 @@ struct ServeGuestTests {
         #!/bin/bash
         echo "initialized $VERSION"
         echo "code $(stat -c %a bootstrap) $(readlink python) $(readlink up)"
+        echo "user $(id -un) $(id -u):$(id -g) $HOME" >/dev/stdout
+        for place in /tmp /dev/shm /var/task /etc /root; do touch $place/x 2>/dev/null && echo "wrote $place"; done
         [ -z "$FILL" ] || head -c "$FILL" /dev/urandom > /dev/shm/fill
         connect() { exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/:/\/}"; }
         while connect; do
@@ -101,6 +103,12 @@ struct ServeGuestTests {
         #expect(try server.fn("invoke", "f", "--payload", "2").output == #"{"echo":2,"version":"2"}"# + "\n")
         try aClientGoes(server)
         try slowAndSilentClients(server)
+        let unknown = try server.fn("deploy", "g", "--runtime", "provided", "--user", "nobody-of-this-name", code)
+        #expect(unknown.code == 1 && unknown.error.contains("nobody-of-this-name"), "\(unknown.error)")
+        let asRoot = try server.fn("deploy", "g", "--runtime", "provided", "--user", "root", code)
+        #expect(asRoot.code == 0, "\(asRoot.error)")
+        let root = try server.fn("logs", "g").output
+        #expect(root.contains("user root 0:0 /root\nwrote /tmp\nwrote /dev/shm\nwrote /etc\nwrote /root\n"), "\(root)")
         try deploy(server, "g", code, version: 3, timeout: 1)
         let late = try server.fn("invoke", "g", "--payload", "\"hang\"", "--log")
         // What it printed before is not lost.
@@ -156,7 +164,8 @@ struct ServeGuestTests {
         #expect(first.outcomes["success"] == 2 && first.outcomes["function_error"] == 4 && first.outcomes["exit"] == 1, "\(first)")
         #expect(first.times.values.map(\.count).reduce(0, +) == 7, "\(first)")
         let logs = try server.fn("logs", "f").output
-        #expect(logs.contains("initialized 1\ncode 755 /usr/bin/python3 ../../up\n"), "\(logs)")
+        let who = "user sbx_user1051 993:990 /tmp\nwrote /tmp\nwrote /dev/shm\n"
+        #expect(logs.contains("initialized 1\ncode 755 /usr/bin/python3 ../../up\n\(who)START"), "\(logs)")
     }
 
     /// At SIGTERM the request that runs is answered, and nothing is left of gateway, hosts and machines.
@@ -270,6 +279,37 @@ struct ServeGuestTests {
         try server.restart()
         let answer = try server.fn("invoke", "f", "--payload", "1")
         #expect(answer.output == #"{"echo":1,"version":"1"}"# + "\n", "\(answer.error)\(server.log)")
+    }
+
+    /// What most functions of the runtime `provided.al2023` are that are no programs: a script that asks with `curl`, and means bash by `sh`.
+    @Test func aShellScriptWithCurlServes() throws {
+        let server = try GatewayServer()
+        let path = "\(server.command.home)/script"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        let script = #"""
+            #!/bin/sh
+            set -euo pipefail
+            source "$LAMBDA_TASK_ROOT/${_HANDLER%.*}.sh"
+            api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+            while :; do
+                head=$(mktemp)
+                event=$(curl -sS -L -D "$head" "$api/next")
+                request=$(grep -i '^lambda-runtime-aws-request-id:' "$head" | tr -d '[:space:]' | cut -d: -f2)
+                curl -sS -o /dev/null "$api/$request/response" -d "$("${_HANDLER#*.}" "$event")"
+                rm "$head"
+            done
+            """#
+        try script.write(toFile: "\(path)/bootstrap", atomically: true, encoding: .utf8)
+        try #"handle() { [[ $1 == *a* ]] && echo "{\"got\":$1}"; }"#.write(toFile: "\(path)/work.sh", atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: "\(path)/bootstrap")
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: "\(path)/work.sh")
+        let words = ["--runtime", "provided.al2023", "--handler", "work.handle", "--timeout", "60"]
+        let deployed = try server.command.run(["fn", "deploy", "f"] + words + ["--endpoint", server.endpoint, path])
+        try #require(deployed.code == 0, "\(deployed.error)\(server.log)")
+        for _ in 0..<2 {
+            let answer = try server.fn("invoke", "f", "--payload", #"{"a":1}"#, "--log")
+            #expect(answer.output == #"{"got":{"a":1}}"# + "\n", "\(answer.error)")
+        }
     }
 
     /// Launch images that nobody uses go when there is no room for them, and are made again when they are asked for.

@@ -105,8 +105,9 @@ done
 [ $# -eq 0 ] || shift
 # Requirements hold no blanks: the caller has checked them.
 requirements=$*
-# The image every host has also checks and repairs the disks of others (e2fsck, in a machine of its own).
-[ -n "$include" ] || include=e2fsprogs
+# The image every host has also checks and repairs the disks of others (e2fsck, in a machine of its own), and runs functions that are
+# shell scripts (bash, which is there anyway, and curl).
+[ -n "$include" ] || include=e2fsprogs,curl
 
 # fetch_wheels VERSION: below a directory of their own, as what pip leaves there is what is copied, by whoever owns the files.
 fetch_wheels() {

@@ -12,10 +12,15 @@ public struct FunctionPlan: Hashable, Sendable, Codable {
     public var environment: [String: String]
     /// Variables that a deployment's environment does not change; nil: those that every runtime has.
     public var reserved: [String: String]?
+    /// Who its processes run as in the guest, `user[:group]` by name or number; nil: `userDefault`.
+    public var user: String?
     /// Whether the snapshot is taken at `restore/next`, after the runtime's hooks, instead of at the first `invocation/next`.
     public var isSnapStart: Bool
     /// The longest the initialization may take, seconds (Lambda: 10, and up to 130 with snapshots).
     public var initializationSeconds: Int
+
+    /// The user that Lambda has functions run as.
+    public static let userDefault = "sbx_user1051"
 
     /// A plan.
     public init(

@@ -101,7 +101,10 @@ struct ZipEntryReader {
         default: throw ZipArchive.Refusal(description: "\"\(name)\" is neither a file nor a directory nor a link")
         }
         let permissions = mode & 0o777
-        return (kind, permissions != 0 ? permissions : kind == .directory ? 0o755 : 0o644)
+        guard permissions != 0 else { return (kind, kind == .directory ? 0o755 : 0o644) }
+        // The code is root's and runs as another user: what its owner may read and run, that one may, too.
+        let owners = permissions & 0o500
+        return (kind, permissions | owners >> 3 | owners >> 6)
     }
 
     /// An extra field; nil when there is none of its kind.

@@ -49,6 +49,8 @@ public struct FunctionSettings: Sendable, Hashable, Codable {
     /// Whether each tenant has instances of its own.
     public var isolatesTenants: Bool?
 
+    /// Who it runs as in its guest, `user[:group]`; nil: `FunctionPlan.userDefault`.
+    public var user: String?
     /// The function that is given what this one's asynchronous requests failed with; nil: they stay dead letters.
     public var deadLetter: String?
 

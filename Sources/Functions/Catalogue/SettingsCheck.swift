@@ -22,6 +22,7 @@ enum SettingsCheck {
         if let target = settings.deadLetter, !FunctionName.isValid(target) {
             throw invalid("deadLetterConfig.targetArn", String(target.prefix(80)), "Member must name a function")
         }
+        if let user = settings.user { try check(user: user) }
         try settings.logging?.check()
         for (name, text) in [
             ("runtime", settings.runtime), ("handler", settings.handler), ("role", settings.role),
@@ -46,6 +47,16 @@ enum SettingsCheck {
             throw invalid(
                 "runtime", settings.runtime,
                 isPython ? "\(reason): Python here is 3.11; name an image with another version (AuroraImage)" : reason)
+        }
+    }
+
+    private static func check(user: String) throws(CatalogueError) {
+        let parts = user.split(separator: ":", omittingEmptySubsequences: false)
+        func isName(_ name: Substring) -> Bool {
+            (1...32).contains(name.utf8.count) && FunctionName.isValid(name.filter { $0 != "." })
+        }
+        guard parts.count <= 2, parts.allSatisfy(isName) else {
+            throw invalid("auroraUser", String(user.prefix(80)), "Member must be user[:group], each a name or number")
         }
     }
 

@@ -150,6 +150,7 @@ final class Deployments: Sendable {
         var plan = FunctionPlan(
             function: function, runtime: isPython ? "python3" : "provided", handler: settings.handler, codePath: codePath,
             environment: settings.environment, isSnapStart: settings.isSnapStart)
+        plan.user = settings.user
         let logging = settings.logging ?? LoggingSettings()
         plan.reserved = logging.environment
         plan.reserved?["AWS_LAMBDA_LOG_GROUP_NAME"] = logging.group ?? "/aws/lambda/\(record.name)"

@@ -218,6 +218,8 @@ struct SettingsRequest: Decodable {
     var revision: String?
     /// Aurora's own: the image to use instead of the runtime's.
     var image: String?
+    /// Aurora's own: who the function runs as in its guest; empty: as it usually does.
+    var user: String?
     var tags: [String: String]?
     var logging: LoggingJSON?
     var storage: StorageJSON?
@@ -228,7 +230,7 @@ struct SettingsRequest: Decodable {
     static let names: Set<String> = [
         "Runtime", "Handler", "Role", "Description", "Timeout", "MemorySize", "Environment", "PackageType", "Architectures", "SnapStart",
         "RevisionId", "AuroraImage", "LoggingConfig", "EphemeralStorage", "FunctionName",
-        "DeadLetterConfig",
+        "DeadLetterConfig", "AuroraUser",
     ]
     /// What can be set when a function is created only.
     static let namesOfCreation: Set<String> = ["Code", "Tags", "TenancyConfig"]
@@ -238,7 +240,7 @@ struct SettingsRequest: Decodable {
     enum CodingKeys: String, CodingKey {
         case runtime = "Runtime", handler = "Handler", role = "Role", summary = "Description", timeout = "Timeout"
         case memorySize = "MemorySize", environment = "Environment", packageType = "PackageType", architectures = "Architectures"
-        case snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage"
+        case snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage", user = "AuroraUser"
         case tags = "Tags", logging = "LoggingConfig", storage = "EphemeralStorage", tenancy = "TenancyConfig"
         case deadLetter = "DeadLetterConfig"
     }
@@ -270,6 +272,7 @@ struct SettingsRequest: Decodable {
         if let variables = environment?.variables { settings.environment = variables }
         if let applyOn = snapStart?.applyOn { settings.isSnapStart = applyOn != "None" }
         if let image { settings.image = image }
+        if let user { settings.user = user.isEmpty ? nil : user }
         if let tags { settings.tags = tags.isEmpty ? nil : tags }
         if let logging { settings.logging = logging.settings(over: settings.logging) }
         if let size = storage?.size { settings.scratchMiB = size }

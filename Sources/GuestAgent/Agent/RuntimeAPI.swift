@@ -72,12 +72,14 @@ final class RuntimeAPI {
     /// Tells a warm runtime which function it is.
     private func tell(_ request: FunctionStart, _ agent: Agent) -> Failure? {
         guard let runtime = waiting else { return Failure(.noSession, "the warm runtime does not wait any more") }
+        let identity: Identity
+        do throws(Failure) { identity = try Spawner.identity(request.user) } catch { return error }
         if let failure = process.limit(request) { return failure }
         waiting = nil
         phase = .initializing
         announced = false
         link?.queue(.functionState, FunctionState(phase).encoded)
-        runtime.answer(200, RuntimeAnswers.start(request), agent)
+        runtime.answer(200, RuntimeAnswers.start(request, identity), agent)
         return nil
     }
 

@@ -20,9 +20,15 @@ enum RuntimeAnswers {
         return bytes
     }
 
-    /// Which function a warm runtime is: directory, number of arguments, arguments, environment, with a zero byte between two.
-    static func start(_ request: FunctionStart) -> [UInt8] {
-        var bytes = request.directory.bytes + [0] + Text.decimal(request.arguments.count).bytes
+    /// Which function a warm runtime is: directory, numbers of user and groups (nothing for root), number of arguments, arguments,
+    /// environment, with a zero byte between two.
+    static func start(_ request: FunctionStart, _ identity: Identity) -> [UInt8] {
+        var bytes = request.directory.bytes + [0]
+        if identity != .root {
+            bytes += Text.decimal(Int(identity.user)).bytes
+            for group in [identity.group] + identity.groups { bytes += [UInt8(ascii: " ")] + Text.decimal(Int(group)).bytes }
+        }
+        bytes += [0] + Text.decimal(request.arguments.count).bytes
         for text in request.arguments + request.environment + [RuntimeProcess.address] {
             bytes.append(0)
             bytes.append(contentsOf: text.bytes)

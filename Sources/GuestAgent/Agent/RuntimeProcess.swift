@@ -19,15 +19,16 @@ struct RuntimeProcess {
     ///
     /// - Throws: `Failure` that says why it cannot be started.
     mutating func start(_ request: FunctionStart, _ agent: Agent) throws(Failure) {
+        let identity = try Spawner.identity(request.user)
         isContained = agent.isGuest && request.processesMax > 0
         if isContained { try RuntimeProcess.makeControlGroup(request.processesMax) }
         let plan = StartRequest(
             arguments: request.arguments, environment: request.environment + [RuntimeProcess.address],
             directory: request.directory, user: request.user)
         var reading: Int32 = -1
-        let streams = try Streams.joined(&reading)
+        let streams = try Streams.joined(&reading, owner: identity)
         let output = RuntimeLog(reading)
-        number = try Spawner.spawn(plan, controlGroup: isContained ? RuntimeProcess.controlGroup : Text(), streams)
+        number = try Spawner.spawn(plan, identity, controlGroup: isContained ? RuntimeProcess.controlGroup : Text(), streams)
         log = output
         updateInterest(agent)
     }

@@ -22,14 +22,10 @@ enum Spawner {
         }
     }
 
-    /// Starts a program with streams of the caller's own, in a control group unless its path is empty; returns its process number.
+    /// Who a user of the guest is; root for an empty text.
     ///
-    /// - Throws: `Failure` that says why it cannot be started.
-    static func spawn(_ request: StartRequest, controlGroup: Text, _ streams: borrowing Streams) throws(Failure) -> Int32 {
-        try spawn(request, try identity(request.user), controlGroup: controlGroup, streams)
-    }
-
-    private static func identity(_ user: Text) throws(Failure) -> Identity {
+    /// - Throws: `.unknownUser`.
+    static func identity(_ user: Text) throws(Failure) -> Identity {
         guard !user.isEmpty else { return .root }
         let passwd = Files.read("/etc/passwd", bytesMax: accountFileBytesMax) ?? []
         let group = Files.read("/etc/group", bytesMax: accountFileBytesMax) ?? []
@@ -55,7 +51,10 @@ enum Spawner {
         return list
     }
 
-    private static func spawn(
+    /// Starts a program with streams of the caller's own, in a control group unless its path is empty; returns its process number.
+    ///
+    /// - Throws: `Failure` that says why it cannot be started.
+    static func spawn(
         _ request: StartRequest, _ identity: Identity, controlGroup: Text, _ streams: borrowing Streams
     ) throws(Failure) -> Int32 {
         let environment = environment(request, identity)

@@ -105,7 +105,7 @@ struct BuildFunction {
     private func initialize(_ channel: FunctionChannel, _ runtime: LambdaRuntime) throws -> [UInt8] {
         let start = FunctionStart(
             arguments: runtime.command(handler: plan.handler).map { Text($0) }, environment: runtime.environment(plan).map { Text($0) },
-            directory: "/var/task")
+            directory: "/var/task", user: Text(LambdaRuntime.user(plan)))
         do throws(FunctionError) {
             _ = try channel.attach()
             try channel.start(start)

@@ -19,9 +19,18 @@ struct BuildRuntime {
     ///
     /// Each restored instance writes its own name to `/etc/hosts` before it serves its first request: in memory, because a
     /// write to the root disk takes milliseconds. An image without `mount` goes without that.
+    ///
+    /// The user that functions run as is there in every image. Scripts for Amazon Linux begin with `/bin/sh` and mean bash, which is
+    /// what that is there.
     private static func layout(_ runtime: LambdaRuntime) -> String {
-        "mkdir -p /var/task /var/runtime && cat >\(runtime.preload.path) && "
+        let (user, group) = LambdaRuntime.userNumbers
+        let name = FunctionPlan.userDefault
+        return "mkdir -p /var/task /var/runtime && cat >\(runtime.preload.path) && chmod 755 /var/task /var/runtime && "
+            + "chmod 644 \(runtime.preload.path) && "
+            + "{ grep -qs '^\(name):' /etc/group || echo '\(name):x:\(group):' >>/etc/group; } && "
+            + "{ grep -qs '^\(name):' /etc/passwd || echo '\(name):x:\(user):\(group)::/tmp:/bin/sh' >>/etc/passwd; } && "
             + "{ cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts || :; } && mkdir -p /var/tmp && chmod 1777 /var/tmp"
+            + (runtime.warmStart.isEmpty ? " && { [ \"$(readlink /bin/sh)\" != dash ] || ! [ -x /bin/bash ] || ln -sf bash /bin/sh; }" : "")
     }
 
     let data: DataDirectory

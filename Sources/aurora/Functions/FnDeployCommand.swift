@@ -21,6 +21,10 @@ struct FnDeployCommand: ParsableCommand {
         parsing: .unconditionalSingleValue,
         help: ArgumentHelp("Set a variable of the function's environment; repeatable.", valueName: "name=value")) var env: [String] = []
     @Option(parsing: .unconditional, help: "The image to use instead of the runtime's.") var image = ""
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Who the code runs as; root, for what needs that. Default: sbx_user1051.", valueName: "user[:group]"))
+    var user = ""
     @Option(parsing: .unconditional, help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
     @Option(
         parsing: .unconditional,
@@ -48,6 +52,7 @@ struct FnDeployCommand: ParsableCommand {
         var Environment: Variables?
         var SnapStart: SnapStart?
         var AuroraImage: String?
+        var AuroraUser: String?
         var DeadLetterConfig: DeadLetter?
     }
 
@@ -91,7 +96,7 @@ struct FnDeployCommand: ParsableCommand {
         let bytes = try MemorySize.parse(memory)
         return Order(
             Runtime: runtime, Handler: handler, MemorySize: bytes >> 20, Timeout: timeout, Environment: .init(Variables: variables),
-            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image,
+            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image, AuroraUser: user,
             DeadLetterConfig: deadLetter.map { .init(TargetArn: $0) })
     }
 

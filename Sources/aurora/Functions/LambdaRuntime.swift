@@ -50,12 +50,23 @@ struct LambdaRuntime {
     /// What all functions find in their environment unless a deployment says otherwise.
     static let commonEnvironment = [
         "PATH": "/var/task/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "TZ": ":UTC",
-        "HOME": "/root", "LD_LIBRARY_PATH": "/var/task:/var/task/lib",
+        "HOME": "/tmp", "LD_LIBRARY_PATH": "/var/task:/var/task/lib",
     ]
+
+    /// Numbers of the user and group that Lambda has functions run as.
+    static let userNumbers = (user: 993, group: 990)
+
+    /// Who a function's processes run as, for the agent: empty for root.
+    static func user(_ plan: FunctionPlan) -> String {
+        let user = plan.user ?? FunctionPlan.userDefault
+        return ["root", "0", "0:0", "root:root"].contains(user) ? "" : user
+    }
 
     /// The environment that Lambda documents, over which a deployment's own goes where Lambda allows it.
     func environment(_ plan: FunctionPlan) -> [String] {
-        var all = LambdaRuntime.commonEnvironment.merging(plan.environment) { $1 }
+        var all = LambdaRuntime.commonEnvironment
+        if LambdaRuntime.user(plan).isEmpty { all["HOME"] = "/root" }
+        all.merge(plan.environment) { $1 }
         let memory = plan.function.memoryBytes >> 20
         let reserved = [
             "_HANDLER": plan.handler, "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",

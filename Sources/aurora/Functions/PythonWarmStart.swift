@@ -12,7 +12,7 @@ extension LambdaRuntime {
     /// fixed when its library is loaded, so the rehearsal's server has the same one in a network namespace of its own. Where any of
     /// that fails the first request is slower, and nothing else.
     static let pythonWarmStart = """
-        import gc, http.client, inspect, json, logging, decimal, os, runpy, socket, sys, time, traceback
+        import ctypes, gc, http.client, inspect, json, logging, decimal, os, runpy, socket, sys, time, traceback
         import awslambdaric.bootstrap, awslambdaric.lambda_config, awslambdaric.lambda_runtime_client
         import runtime_client, simplejson, snapshot_restore_py
 
@@ -21,8 +21,21 @@ extension LambdaRuntime {
             connection.request("GET", "/2018-06-01/runtime/aurora/start")
             parts = connection.getresponse().read().split(b"\\0")
             connection.close()
-            count = 2 + int(parts[1])
-            return parts[0], parts[2:count], dict(part.split(b"=", 1) for part in parts[count:])
+            count = 3 + int(parts[2])
+            return parts[0], parts[1], parts[3:count], dict(part.split(b"=", 1) for part in parts[count:])
+
+        def become_user(numbers):
+            if not numbers:
+                return
+            user, group, *groups = [int(number) for number in numbers.split()]
+            # The log's pipe, which a program may open by its name.
+            for stream in (1, 2):
+                os.fchown(stream, user, group)
+            os.setgroups(groups)
+            os.setgid(group)
+            os.setuid(user)
+            # PR_SET_DUMPABLE: what /proc says of this process is its own user's again.
+            ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 
         def at_start(environment):
             names = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"MALLOC_", b"GLIBC_", b"AWS_LAMBDA_LOG_LEVEL", b"AWS_LAMBDA_LOG_FORMAT")
@@ -35,7 +48,8 @@ extension LambdaRuntime {
             rehearse()
             gc.collect()
             gc.freeze()
-            directory, arguments, environment = order()
+            directory, numbers, arguments, environment = order()
+            become_user(numbers)
             os.chdir(directory)
             if arguments[1:3] != [b"-m", b"awslambdaric"]:
                 os.execve(arguments[0], arguments, environment)
@@ -50,7 +64,7 @@ extension LambdaRuntime {
         if not sys.flags.safe_path:
             sys.path[0] = os.getcwd()
         renew_when_restored()
-        del order, at_start, rehearse, rehearse_requests, answer_requests, become_function, renew_when_restored
+        del order, become_user, at_start, rehearse, rehearse_requests, answer_requests, become_function, renew_when_restored
         runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
         """
 
@@ -121,7 +135,7 @@ extension LambdaRuntime {
                     handle(**{name: known[name] for name in inspect.signature(handle).parameters})
 
         def rehearse():
-            import ctypes, fcntl, struct
+            import fcntl, struct
             library = ctypes.CDLL(None)
             new_network = 0x40000000
             own = os.open("/proc/self/ns/net", os.O_RDONLY)
