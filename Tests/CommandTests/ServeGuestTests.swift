@@ -64,6 +64,7 @@ struct ServeGuestTests {
         let result = try server.fn(
             "deploy", name, "--runtime", "provided", "--env", "VERSION=\(version)", "--timeout", "\(timeout)", code)
         try #require(result.code == 0 && result.output.hasPrefix("\(name): Active"), "\(result.error)\(server.log)")
+        #expect(result.error.isEmpty, "nobody watches: nothing is told: \(result.error)")
     }
 
     private func zip(_ directory: String) throws -> String {
@@ -304,8 +305,11 @@ struct ServeGuestTests {
         try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: "\(path)/bootstrap")
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: "\(path)/work.sh")
         let words = ["--runtime", "provided.al2023", "--handler", "work.handle", "--timeout", "60"]
-        let deployed = try server.command.run(["fn", "deploy", "f"] + words + ["--endpoint", server.endpoint, path])
-        try #require(deployed.code == 0, "\(deployed.error)\(server.log)")
+        // On a terminal it tells how far it is; the first one boots the runtime.
+        let terminal = ["python3", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
+        let deployed = try server.command.run(["fn", "deploy", "f"] + words + ["--endpoint", server.endpoint, path], launcher: terminal)
+        try #require(deployed.code == 0, "\(deployed.output)\(deployed.error)\(server.log)")
+        #expect(deployed.output.contains("aurora: booting the runtime"), "\(deployed.output)")
         for _ in 0..<2 {
             let answer = try server.fn("invoke", "f", "--payload", #"{"a":1}"#, "--log")
             #expect(answer.output == #"{"got":{"a":1}}"# + "\n", "\(answer.error)")

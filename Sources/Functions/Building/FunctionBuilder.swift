@@ -64,6 +64,10 @@ public struct BuiltFunction: Hashable, Sendable, Codable {
 public enum BuildStep: Hashable, Sendable, Codable {
     /// The runtime's image is made.
     case image(String)
+    /// What its recipe does now, in its words.
+    case recipe(String)
+    /// Bytes that the recipe has written so far.
+    case written(Int)
     /// The runtime is booted and its snapshot taken: once for each image and memory size.
     case runtime(String)
     /// The code is unpacked in a clone of the runtime.
@@ -72,6 +76,19 @@ public enum BuildStep: Hashable, Sendable, Codable {
     case initialization
     /// The function's snapshot is written.
     case snapshot
+
+    /// The step in words for whoever waits; nil: the step before goes on.
+    public var words: String? {
+        switch self {
+        case .image(let name): "making the image \(name)"
+        case .recipe(let step): step
+        case .written: nil
+        case .runtime: "booting the runtime"
+        case .code: "unpacking the code"
+        case .initialization: "initializing the function"
+        case .snapshot: "writing its snapshot"
+        }
+    }
 }
 
 /// Why a function could not be built.

@@ -13,7 +13,9 @@ struct EventDelivery: Sendable {
     func deliver(_ event: StoredEvent) async -> Delivery {
         guard var record = catalogue[event.function] else { return .hopeless("The function was removed") }
         if record.mayRetryInit {
-            guard let again = await deployments.retry(record).0 else { return .hopeless("The function was removed") }
+            let retried: FunctionRecord?
+            do throws(LambdaError) { retried = try await deployments.retry(record).0 } catch { return .unavailable(error.message) }
+            guard let again = retried else { return .hopeless("The function was removed") }
             if again.mayRetryInit {
                 metrics.note(event.function, .functionError)
                 return .failed(

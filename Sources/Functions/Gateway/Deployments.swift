@@ -2,15 +2,17 @@ internal import CLinux
 internal import Logging
 internal import Synchronization
 
-/// Builds functions that were created or changed, a few at a time.
+/// Builds functions that were created or changed, a few at a time (`BuildLine`).
 final class Deployments: Sendable {
     private let catalogue: Catalogue
     private let builder: any FunctionBuilder
     private let source: any InstanceSource
-    private let slots: AsyncSlots
+    private let queue: BuildQueue
+    /// How far builds are, by function.
+    private let steps = Mutex<[String: BuildStep]>([:])
     /// Removals are quick, and wait for no build.
     private let removals = AsyncSlots(1)
-    private let retries = Mutex<[String: Task<[UInt8], Never>]>([:])
+    private let retries = Mutex<[String: Task<[UInt8]?, Never>]>([:])
     private let files: FileWork
     private let logger: Logger
     /// Told of a function that serves from now on, or was built in vain.
@@ -20,7 +22,8 @@ final class Deployments: Sendable {
     private let tidying = Mutex<(isRunning: Bool, isWanted: Bool)>((false, false))
 
     init(
-        catalogue: Catalogue, builder: any FunctionBuilder, source: any InstanceSource, buildsMax: Int, files: FileWork, logger: Logger,
+        catalogue: Catalogue, builder: any FunctionBuilder, source: any InstanceSource, limits: BuildLimits, files: FileWork,
+        logger: Logger,
         built: @escaping @Sendable (FunctionRecord, [UInt8]) -> Void
     ) {
         self.catalogue = catalogue
@@ -29,30 +32,49 @@ final class Deployments: Sendable {
         self.files = files
         self.logger = logger
         self.built = built
-        slots = AsyncSlots(buildsMax)
+        queue = BuildQueue(limits)
+    }
+
+    /// Builds that wait and that run.
+    var counts: (waiting: Int, running: Int) { queue.counts }
+
+    /// How far a function's build is; nil: it waits, or there is none.
+    func step(_ name: String) -> BuildStep? { steps.withLock { $0[name] } }
+
+    /// A place for a change that is going to be made.
+    ///
+    /// - Throws: `LambdaError.throttled` when too many wait.
+    func reserve() throws(LambdaError) -> BuildQueue.Place {
+        guard let place = queue.reserve() else { throw .tooManyBuilds(queue.counts.waiting) }
+        return place
     }
 
     /// Builds what an earlier gateway left unfinished, and removes what it left lying about.
     func resume() {
-        for record in catalogue.all where record.updateStatus == .inProgress { begin(record) }
+        for record in catalogue.all where record.updateStatus == .inProgress { begin(record, nil) }
         tidy()
     }
 
-    /// Builds a function in the background.
-    func begin(_ record: FunctionRecord) { Task { await build(record) } }
+    /// Builds a function in the background, in the place that was promised to it.
+    func begin(_ record: FunctionRecord, _ place: BuildQueue.Place?) { Task { await build(record, place) } }
 
     /// Builds a function once more whose initialization failed, for a request that asks for it; requests at the same time share one build.
     ///
     /// - Returns: what became of it, and what it printed.
-    func retry(_ record: FunctionRecord) async -> (FunctionRecord?, log: [UInt8]) {
+    /// - Throws: `LambdaError.throttled` when too many builds wait.
+    func retry(_ record: FunctionRecord) async throws(LambdaError) -> (FunctionRecord?, log: [UInt8]) {
         let task = retries.withLock { retries in
             if let task = retries[record.name] { return task }
-            let task = Task { await build(record) }
+            let task = Task { () -> [UInt8]? in
+                guard let place = queue.reserve() else { return nil }
+                return await build(record, place, isRetry: true)
+            }
             retries[record.name] = task
             return task
         }
         let log = await task.value
         retries.withLock { retries in if retries[record.name] == task { retries[record.name] = nil } }
+        guard let log else { throw .tooManyBuilds(queue.counts.waiting) }
         return (catalogue[record.name], log)
     }
 
@@ -73,17 +95,16 @@ final class Deployments: Sendable {
     }
 
     @discardableResult
-    private func build(_ record: FunctionRecord) async -> [UInt8] {
-        await slots.take()
-        defer { slots.give() }
-        // Another change, or the removal, came while it waited.
-        guard catalogue[record.name]?.revision == record.revision else { return [] }
-        let result: Result<BuiltFunction, FunctionBuildError>
-        do throws(FunctionBuildError) {
-            result = .success(try await builder.build(Deployments.plan(record, codePath: catalogue.codePath(record))) { _ in })
-        } catch {
-            result = .failure(error)
+    private func build(_ record: FunctionRecord, _ place: BuildQueue.Place?, isRetry: Bool = false) async -> [UInt8] {
+        await queue.run(place, isRetry: isRetry) {
+            // Another change, or the removal, came while it waited.
+            guard catalogue[record.name]?.revision == record.revision else { return [] }
+            return await build(record)
         }
+    }
+
+    private func build(_ record: FunctionRecord) async -> [UInt8] {
+        let result = await make(record)
         var log: [UInt8] = []
         if case .success(let built) = result {
             log = built.log
@@ -104,6 +125,14 @@ final class Deployments: Sendable {
         _ = clinux_heap_trim()
         tidy()
         return log
+    }
+
+    private func make(_ record: FunctionRecord) async -> Result<BuiltFunction, FunctionBuildError> {
+        defer { steps.withLock { $0[record.name] = nil } }
+        do throws(FunctionBuildError) {
+            let plan = Deployments.plan(record, codePath: catalogue.codePath(record))
+            return .success(try await builder.build(plan) { [self] step in steps.withLock { $0[record.name] = step } })
+        } catch { return .failure(error) }
     }
 
     /// Has what was made for functions that changed or went removed, in the background; one at a time.

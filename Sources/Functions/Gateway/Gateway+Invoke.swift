@@ -18,7 +18,7 @@ extension Gateway {
         if let fault = JSONText.fault(in: payload) { throw .badContent("Could not parse request body into json: \(fault)") }
         if record.mayRetryInit, kind == "RequestResponse" {
             // What its initialization needed may be there now: each request tries it again, as Lambda does.
-            let (again, log) = await deployments.retry(record)
+            let (again, log) = try await deployments.retry(record)
             guard let again, again.deployed != nil else {
                 metrics.note(record.name, .functionError)
                 return InvokeAnswer.initFailure(again ?? record, log: logType == "Tail" ? log : nil)

@@ -18,11 +18,12 @@ extension Gateway {
         var settings = FunctionSettings(runtime: "")
         body.settings.apply(to: &settings)
         let wanted = settings
+        let place = try deployments.reserve()
         let record = try await change { () throws(CatalogueError) in
             try self.catalogue.create(reference.name, wanted, code: code)
         }
         logger.info("function created", metadata: ["function": "\(record.name)", "revision": "\(record.revision)"])
-        deployments.begin(record)
+        deployments.begin(record, place)
         return GatewayResponse(status: 201, body: JSONBody.encode(ConfigurationJSON(record)))
     }
 
@@ -55,9 +56,10 @@ extension Gateway {
     private func update(
         _ name: String, _ body: @escaping @Sendable () throws(CatalogueError) -> FunctionRecord
     ) async throws(LambdaError) -> GatewayResponse {
+        let place = try deployments.reserve()
         let record = try await change(body)
         logger.info("function changed", metadata: ["function": "\(name)", "revision": "\(record.revision)"])
-        deployments.begin(record)
+        deployments.begin(record, place)
         return GatewayResponse(status: 200, body: JSONBody.encode(ConfigurationJSON(record)))
     }
 

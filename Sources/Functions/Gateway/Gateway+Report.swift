@@ -34,6 +34,7 @@ extension Gateway {
             residentBytes: HostMemory.ownResidentBytes, launchCache: source.launchCache,
             functions: catalogue.all.map { record in
                 var function = StatusReport.Function(record, snapshot.functions[record.name] ?? .init(), invoker.counts(record.name))
+                function.step = deployments.step(record.name)
                 function.launchBytes = record.deployed.flatMap { source.launchBytes(of: $0) }
                 return function
             })
@@ -158,6 +159,8 @@ public struct StatusReport: Codable, Sendable {
         public var memoryPeakBytes: Int?
         /// Bytes of its launch image on the disk; nil: there is none, or nobody asked for it since the gateway was started.
         public var launchBytes: Int?
+        /// How far its build is; nil: it waits, or nothing is built.
+        public var step: BuildStep?
     }
 
     /// When the gateway was started.

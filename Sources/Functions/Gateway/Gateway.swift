@@ -73,7 +73,7 @@ public final class Gateway: Sendable {
         upkeep = TaskSlot()
         eventThread = logThread
         deployments = Deployments(
-            catalogue: catalogue, builder: builder, source: source, buildsMax: configuration.buildsMax, files: files, logger: logger
+            catalogue: catalogue, builder: builder, source: source, limits: configuration.builds, files: files, logger: logger
         ) { record, log in
             if !log.isEmpty { logs.append(log, record.name) }
             invoker.forget(record.name)

@@ -14,8 +14,8 @@ public struct GatewayConfiguration: Sendable {
     public var invoker = InvokerLimits()
     /// How events are delivered.
     public var events = EventLimits()
-    /// Functions built at the same time.
-    public var buildsMax = 2
+    /// How functions are built.
+    public var builds = BuildLimits()
 
     /// A configuration.
     public init(host: String = "127.0.0.1", port: Int = 9000, token: String? = nil, path: String) {

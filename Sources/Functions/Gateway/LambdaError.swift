@@ -31,6 +31,10 @@ struct LambdaError: Error, Hashable, Sendable {
         let reason = isReserved ? "ReservedFunctionConcurrentInvocationLimitExceeded" : "ConcurrentInvocationLimitExceeded"
         return LambdaError(429, "TooManyRequestsException", message, throttle: reason)
     }
+    static func tooManyBuilds(_ count: Int) -> LambdaError {
+        let message = "Rate exceeded: \(count) functions wait to be built"
+        return LambdaError(429, "TooManyRequestsException", message, throttle: "CallerRateLimitExceeded")
+    }
     static func conflict(_ message: String) -> LambdaError { LambdaError(409, "ResourceConflictException", message) }
     static func precondition(_ message: String) -> LambdaError { LambdaError(412, "PreconditionFailedException", message) }
     static func storage(_ message: String) -> LambdaError { LambdaError(400, "CodeStorageExceededException", message) }

@@ -9,6 +9,7 @@ struct MetricsReport {
         let functions = state.functions.sorted { $0.key < $1.key }
         invocations(functions, &out)
         instances(functions, &out)
+        builds(&out)
         launchCache(&out)
         eventCounts(state, &out)
         http(state, &out)
@@ -69,6 +70,13 @@ struct MetricsReport {
         for state in FunctionState.allCases {
             out.sample("aurora_functions", [("state", state.rawValue)], Double(records.count { $0.state == state }))
         }
+    }
+
+    private func builds(_ out: inout PrometheusText) {
+        let counts = gateway.deployments.counts
+        out.begin("aurora_builds", "gauge", "Functions that are built, or wait for it.")
+        out.sample("aurora_builds", [("state", "waiting")], Double(counts.waiting))
+        out.sample("aurora_builds", [("state", "running")], Double(counts.running))
     }
 
     private func launchCache(_ out: inout PrometheusText) {

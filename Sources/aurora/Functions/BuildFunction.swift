@@ -15,7 +15,7 @@ struct BuildFunction {
 
     let data: DataDirectory
     let plan: FunctionPlan
-    let progress: (BuildStep) -> Void
+    let progress: @Sendable (BuildStep) -> Void
 
     /// Makes the snapshot.
     ///

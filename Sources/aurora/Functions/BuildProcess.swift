@@ -11,6 +11,8 @@ import Synchronization
 final class BuildProcess: FunctionBuilder {
     /// The longest line of a report: the log in it is bounded.
     private static let lineBytesMax = 4 << 20
+    /// The longest a build may take, the making of images included.
+    private static let secondsMax: Int64 = 1_800
     private let data: DataDirectory
 
     /// Builds into the store of a data directory.
@@ -58,9 +60,12 @@ final class BuildProcess: FunctionBuilder {
         } catch { throw .machine("\(error)") }
         defer { child.end() }
         var line: [UInt8] = []
+        let deadline = clinux_monotonic_milliseconds() + secondsMax * 1_000
         while true {
             let bytes: [UInt8]
-            do throws(SystemError) { bytes = try child.read(65_536) } catch { throw .machine("\(error)") }
+            do throws(SystemError) { bytes = try child.read(65_536, until: deadline) } catch {
+                throw .machine(error.errno.rawValue == ETIMEDOUT ? "it was not built within \(secondsMax) s" : "\(error)")
+            }
             guard !bytes.isEmpty else { throw .machine("the process that builds ended: \(child.failure() ?? "it said nothing")") }
             for byte in bytes {
                 guard byte == 10 else {

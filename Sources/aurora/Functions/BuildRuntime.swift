@@ -34,7 +34,15 @@ struct BuildRuntime {
     }
 
     let data: DataDirectory
-    let progress: (BuildStep) -> Void
+    let progress: @Sendable (BuildStep) -> Void
+
+    /// Passes on what a recipe does.
+    private func recipe(_ event: BuildEvent) {
+        switch event {
+        case .step(let step): progress(.recipe(step))
+        case .written(let bytes): progress(.written(bytes))
+        }
+    }
 
     /// The image of a runtime, made if there is none of its name.
     ///
@@ -45,11 +53,11 @@ struct BuildRuntime {
         if let image = try? ImageCommand.images.open(wanted) { return image }
         progress(.image(name))
         do {
-            if wanted == .base { return try ImageCommand.images.ensureBase { _ in } }
+            if wanted == .base { return try ImageCommand.images.ensureBase { recipe($0) } }
             guard name == runtime.image else {
                 throw FunctionBuildError.invalidPlan("there is no image \(name): make it with aurora image build or aurora image import")
             }
-            return try ImageCommand.images.build(wanted, packages: try runtime.packages(), pip: try runtime.wheels()) { _ in }
+            return try ImageCommand.images.build(wanted, packages: try runtime.packages(), pip: try runtime.wheels()) { recipe($0) }
         } catch let error as ImageError { throw FunctionBuildError.runtime(error.description) }
     }
 
@@ -58,7 +66,7 @@ struct BuildRuntime {
         do throws(ImageError) { _ = try ImageCommand.kernels.current() } catch {
             guard case .noKernel = error else { throw error }
             progress(.image("of the kernel"))
-            _ = try ImageCommand.kernels.ensure { _ in }
+            _ = try ImageCommand.kernels.ensure { recipe($0) }
         }
     }
 

@@ -41,10 +41,17 @@ final class ChildOutput {
 
     /// The next bytes; none when the child has closed its output.
     ///
-    /// - Throws: `SystemError`.
-    func read(_ count: Int) throws(SystemError) -> [UInt8] {
+    /// - Parameter deadline: when waiting ends, by the monotonic clock, milliseconds.
+    /// - Throws: `SystemError`, `ETIMEDOUT` at the deadline.
+    func read(_ count: Int, until deadline: Int64) throws(SystemError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         let number = output.rawValue
+        var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
+        while true {
+            let left = deadline - clinux_monotonic_milliseconds()
+            guard left > 0 else { throw SystemError("wait for", "a program's output", errno: Errno(rawValue: ETIMEDOUT)) }
+            if clinux_poll(&entry, 1, Int32(min(left, 60_000))) > 0 { break }
+        }
         let got = try systemCall("read", "a program's output") { clinux_read(number, &bytes, count) }
         return Array(bytes.prefix(got))
     }

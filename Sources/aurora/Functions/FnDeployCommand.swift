@@ -3,6 +3,7 @@ import CLinux
 import FoundationEssentials
 import Functions
 import Groups
+import Images
 import Linux
 
 /// `aurora fn deploy`.
@@ -68,13 +69,14 @@ struct FnDeployCommand: ParsableCommand {
             order.FunctionName = name
             order.Role = "arn:aws:iam::000000000000:role/aurora"
             order.Code = Order.Code(ZipFile: zip)
-            _ = try gateway.send("POST", "/2015-03-31/functions", body: Array(try JSONEncoder().encode(order)), seconds: 300)
+            try send("POST", "/2015-03-31/functions", order)
         } else {
             // Settings and code are one change, which is built once.
             order.ZipFile = zip
-            _ = try gateway.send("PUT", "\(path)/code", body: Array(try JSONEncoder().encode(order)), seconds: 300)
+            try send("PUT", "\(path)/code", order)
         }
-        let function = try wait()
+        let isWatched = !quiet && Terminal.isTerminal(2)
+        let function = try ProgressReport.during(isQuiet: !isWatched) { try wait($0) }
         if let concurrency {
             let body = #"{"ReservedConcurrentExecutions":\#(concurrency)}"#
             _ = try gateway.send("PUT", "/2017-10-31/functions/\(name)/concurrency", body: Array(body.utf8))
@@ -82,6 +84,19 @@ struct FnDeployCommand: ParsableCommand {
         if !quiet {
             let store = function.storeBytes.map { ", \(MemorySize.format($0)) in the store" } ?? ""
             print("\(name): \(function.state)\(store)")
+        }
+    }
+
+    /// Sends the change; while too many wait to be built, again and again.
+    private func send(_ method: String, _ path: String, _ order: Order) throws {
+        let body = Array(try JSONEncoder().encode(order))
+        for attempt in 1... {
+            do {
+                _ = try gateway.send(method, path, body: body, seconds: 300)
+                return
+            } catch let error as GatewayRefusal where error.status == 429 && attempt < FnDeployCommand.buildSecondsMax {
+                sleep(1)
+            }
         }
     }
 
@@ -100,16 +115,18 @@ struct FnDeployCommand: ParsableCommand {
             DeadLetterConfig: deadLetter.map { .init(TargetArn: $0) })
     }
 
-    private func wait() throws -> StatusReport.Function {
-        var isTold = false
+    private func wait(_ progress: BuildProgress) throws -> StatusReport.Function {
+        var told = ""
         for _ in 0..<FnDeployCommand.buildSecondsMax * 10 {
             let function = try gateway.status(of: name)
             switch function.updateStatus {
             case "Successful": return function
             case "Failed": throw GroupError(.guest, function.reason ?? "The function was not built", remedy: "See: aurora fn logs \(name)")
             default:
-                if !isTold, !quiet, Terminal.isTerminal(2) { Terminal.writeError("aurora: building \(name)…\n") }
-                isTold = true
+                let words = function.step == nil ? "waiting for other builds" : function.step?.words ?? told
+                if words != told { progress(.step(words)) }
+                told = words
+                if case .written(let bytes) = function.step { progress(.written(bytes)) }
                 usleep(100_000)
             }
         }

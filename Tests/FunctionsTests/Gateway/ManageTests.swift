@@ -71,6 +71,68 @@ import Testing
         }
     }
 
+    private func beginSlow(_ fixture: GatewayFixture, _ name: String) async throws -> GatewayFixture.Answer {
+        let zip = Data(ZipMaker.code("x = 1")).base64EncodedString()
+        let settings = #""Runtime":"python3.11","Handler":"a.b","Role":"r","Environment":{"Variables":{"GATE":"1"}}"#
+        return try await fixture.send(
+            "POST", "/2015-03-31/functions", body: #"{"FunctionName":"\#(name)",\#(settings),"Code":{"ZipFile":"\#(zip)"}}"#)
+    }
+
+    /// Builds that take long, or hang, hold up nobody else's.
+    @Test func aLongBuildDoesNotHoldUpOthers() async throws {
+        try await GatewayFixture.run({ $0.builds.patienceMilliseconds = 20 }) { fixture in
+            for name in ["slow1", "slow2"] { #expect(try await beginSlow(fixture, name).status == 201) }
+            try await fixture.eventually { fixture.builder.atGateCount == 2 }
+            // Both places are taken, until their patience is over.
+            for name in ["f", "g", "h"] { #expect(try await fixture.create(name).status == 201) }
+            #expect(fixture.gateway.catalogue["slow1"]?.updateStatus == .inProgress)
+            let status = try JSONDecoder().decode(
+                StatusReport.self, from: Data(try await fixture.send("GET", "/aurora/status").body.utf8))
+            #expect(status.functions.first { $0.name == "slow1" }?.step?.words == "unpacking the code")
+            try await fixture.eventually {
+                try await fixture.send("GET", "/metrics").body.contains("aurora_builds{state=\"running\"} 2\n")
+            }
+            fixture.builder.openGate()
+            for name in ["slow1", "slow2"] { try await fixture.settle(name) }
+        }
+    }
+
+    /// A change that would have to wait behind too many others is refused before it is made.
+    @Test func tooManyBuildsAreRefused() async throws {
+        try await GatewayFixture.run({
+            $0.builds.buildsMax = 1
+            $0.builds.slowMax = 0
+            $0.builds.waitingMax = 1
+        }) { fixture in
+            try await fixture.create("f")
+            try await fixture.create("broken", code: "broken")
+            #expect(try await beginSlow(fixture, "first").status == 201)
+            try await fixture.eventually { fixture.builder.atGateCount == 1 }
+            #expect(try await beginSlow(fixture, "second").status == 201)
+            try await fixture.eventually { fixture.gateway.deployments.counts == (1, 1) }
+            let refused = try await beginSlow(fixture, "third")
+            #expect(refused.status == 429 && refused.type == "TooManyRequestsException" && refused.headers["retry-after"] == "1")
+            #expect(refused.json["Reason"] as? String == "CallerRateLimitExceeded" && fixture.gateway.catalogue["third"] == nil)
+            let update = try await fixture.send("PUT", "/2015-03-31/functions/f/configuration", body: #"{"Timeout":9}"#)
+            #expect(update.status == 429 && fixture.gateway.catalogue["f"]?.settings.timeoutSeconds == 3)
+            #expect(try await fixture.invoke("broken").status == 429, "another try of its initialization would wait as well")
+            #expect(try await fixture.invoke("f").status == 200)
+            for _ in 0..<2 {
+                try await fixture.eventually { fixture.builder.atGateCount == 1 }
+                fixture.builder.openGate()
+            }
+            for name in ["first", "second"] { try await fixture.settle(name) }
+            // A change that is refused for another reason keeps no place.
+            for _ in 0..<3 {
+                #expect(try await fixture.send("PUT", "/2015-03-31/functions/f/configuration", body: #"{"Timeout":9999}"#).status == 400)
+            }
+            #expect(try await beginSlow(fixture, "third").status == 201)
+            try await fixture.eventually { fixture.builder.atGateCount == 1 }
+            fixture.builder.openGate()
+            try await fixture.settle("third")
+        }
+    }
+
     @Test func aFailedBuildIsTold() async throws {
         try await GatewayFixture.run { fixture in
             try await fixture.create("f", code: "broken")

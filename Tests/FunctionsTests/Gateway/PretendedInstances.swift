@@ -127,6 +127,18 @@ final class PretendedBuilder: FunctionBuilder {
     let removed = Mutex<[String]>([])
     let plans = Mutex<[FunctionPlan]>([])
     let delay: Duration
+    /// Builds that wait for the test, which those are whose function has the variable `GATE`.
+    private let atGate = Mutex<[CheckedContinuation<Void, Never>]>([])
+    var atGateCount: Int { atGate.withLock { $0.count } }
+
+    func openGate() {
+        let waiting = atGate.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
     /// Whether code that is broken can be built all the same.
     let isMended = Atomic<Bool>(false)
 
@@ -137,6 +149,9 @@ final class PretendedBuilder: FunctionBuilder {
     ) async throws(FunctionBuildError) -> BuiltFunction {
         plans.withLock { $0.append(plan) }
         if delay > .zero { try? await Task.sleep(for: delay) }
+        progress(.code)
+        let text = plan.environment["GATE"]
+        if text != nil { await withCheckedContinuation { continuation in atGate.withLock { $0.append(continuation) } } }
         let code = (try? Data(contentsOf: URL(filePath: plan.codePath))) ?? Data()
         if String(decoding: code, as: UTF8.self).contains("broken"), !isMended.load(ordering: .relaxed) {
             throw .initialization(message: "Unable to import module 'app'", log: Array("No module named 'app'\n".utf8))
