@@ -3,30 +3,11 @@ import AgentProtocol
 import Foundation
 import Testing
 
-/// Functions in a real guest: stock `awslambdaric`, a shell script, a compiled program, and handlers that misbehave.
+/// Functions of any kind of program in a real guest: a shell script, a compiled program.
 ///
-/// A group of the image `python3` stands for an instance; the test is the host of its function.
-@Suite(.enabled(if: FunctionGuest.obstacle == nil, "functions cannot be run here"), .serialized, .timeLimit(.minutes(5)))
-struct FunctionGuestTests {
-    private static let application = """
-        from snapshot_restore_py import register_before_snapshot, register_after_restore
-        calls = ["loaded"]
-        register_before_snapshot(lambda: calls.append("before"))
-        register_after_restore(lambda: calls.append("after"))
-
-        def handler(event, context):
-            print("event", event)
-            if event == "raise":
-                raise ValueError("an odd value")
-            if event == "exit":
-                import os; os._exit(3)
-            if event == "large":
-                return "x" * 7_000_000
-            while event == "hang":
-                print("still here")
-            return {"calls": calls, "id": context.aws_request_id, "client": context.client_context and context.client_context.custom}
-        """
-
+/// A group of the image `base` stands for an instance; the test is the host of its function.
+@Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(5)))
+struct ProgramFunctionGuestTests {
     /// Serves with what every shell has: bash's own network streams.
     private static let script = """
         #!/bin/bash
@@ -81,6 +62,71 @@ struct FunctionGuestTests {
         }
         """
 
+    @Test func scriptsAndProgramsServe() throws {
+        let guest = try FunctionGuest(image: "base")
+        try guest.write(Self.script, to: "/var/task/bootstrap")
+        let script = try guest.start(["/var/task/bootstrap"], [])
+        #expect(try script.waitUntilReady(timeout: FunctionGuest.limit).phase == .invocationNext)
+        for event in ["1", "{\"a\":[2]}"] {
+            #expect(String(decoding: try guest.invoke(script, event).payload, as: UTF8.self) == "{\"echo\":\(event)}")
+        }
+        try guest.finish(script)
+
+        let folder = FileManager.default.temporaryDirectory.appending(path: "aurora-bootstrap-\(UUID().uuidString.prefix(8))")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let source = folder.appending(path: "bootstrap.c")
+        try Self.program.write(to: source, atomically: true, encoding: .utf8)
+        let binary = folder.appending(path: "bootstrap")
+        let compiler = try Process.run(
+            URL(filePath: "/usr/bin/gcc"), arguments: ["-Os", "-static", "-s", "-o", binary.path, source.path])
+        compiler.waitUntilExit()
+        try #require(compiler.terminationStatus == 0)
+        try guest.write(base64: try Data(contentsOf: binary).base64EncodedString(), to: "/var/task/bootstrap")
+        let program = try guest.start(["/var/task/bootstrap"], [])
+        _ = try program.waitUntilReady(timeout: FunctionGuest.limit)
+        for _ in 0..<3 { #expect(String(decoding: try guest.invoke(program, "{}").payload, as: UTF8.self) == "{\"c\":\"done\"}") }
+        try guest.finish(program)
+    }
+
+    @Test func aForkBombIsContained() throws {
+        let guest = try FunctionGuest(image: "base")
+        try guest.write(Self.script, to: "/var/task/bootstrap")
+        let bomb = try guest.start(["/bin/sh", "-c", "b() { b | b & }; b; sleep 1000"], [], processesMax: 40)
+        Thread.sleep(forTimeInterval: 0.5)
+        // The agent answers, nothing of the bomb is left when it is killed, and the next function serves.
+        try guest.finish(bomb)
+        let script = try guest.start(["/var/task/bootstrap"], [])
+        _ = try script.waitUntilReady(timeout: FunctionGuest.limit)
+        #expect(String(decoding: try guest.invoke(script, "1").payload, as: UTF8.self) == "{\"echo\":1}")
+        try guest.finish(script)
+    }
+}
+
+/// Functions in a real guest: stock `awslambdaric`, and handlers that misbehave.
+///
+/// A group of the image `python3` stands for an instance; the test is the host of its function.
+@Suite(.enabled(if: FunctionGuest.obstacle == nil, "functions cannot be run here"), .serialized, .timeLimit(.minutes(5)))
+struct FunctionGuestTests {
+    private static let application = """
+        from snapshot_restore_py import register_before_snapshot, register_after_restore
+        calls = ["loaded"]
+        register_before_snapshot(lambda: calls.append("before"))
+        register_after_restore(lambda: calls.append("after"))
+
+        def handler(event, context):
+            print("event", event)
+            if event == "raise":
+                raise ValueError("an odd value")
+            if event == "exit":
+                import os; os._exit(3)
+            if event == "large":
+                return "x" * 7_000_000
+            while event == "hang":
+                print("still here")
+            return {"calls": calls, "id": context.aws_request_id, "client": context.client_context and context.client_context.custom}
+        """
+
     @Test func theStockPythonRuntimeServes() throws {
         let guest = try FunctionGuest()
         try guest.write(Self.application, to: "/var/task/app.py")
@@ -131,46 +177,6 @@ struct FunctionGuestTests {
         #expect(String(decoding: outcome.payload, as: UTF8.self).contains("nothing_of_this_name"))
     }
 
-    @Test func scriptsAndProgramsServe() throws {
-        let guest = try FunctionGuest()
-        try guest.write(Self.script, to: "/var/task/bootstrap")
-        let script = try guest.start(["/var/task/bootstrap"], [])
-        #expect(try script.waitUntilReady(timeout: FunctionGuest.limit).phase == .invocationNext)
-        for event in ["1", "{\"a\":[2]}"] {
-            #expect(String(decoding: try guest.invoke(script, event).payload, as: UTF8.self) == "{\"echo\":\(event)}")
-        }
-        try guest.finish(script)
-
-        let folder = FileManager.default.temporaryDirectory.appending(path: "aurora-bootstrap-\(UUID().uuidString.prefix(8))")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let source = folder.appending(path: "bootstrap.c")
-        try Self.program.write(to: source, atomically: true, encoding: .utf8)
-        let binary = folder.appending(path: "bootstrap")
-        let compiler = try Process.run(
-            URL(filePath: "/usr/bin/gcc"), arguments: ["-Os", "-static", "-s", "-o", binary.path, source.path])
-        compiler.waitUntilExit()
-        try #require(compiler.terminationStatus == 0)
-        try guest.write(base64: try Data(contentsOf: binary).base64EncodedString(), to: "/var/task/bootstrap")
-        let program = try guest.start(["/var/task/bootstrap"], [])
-        _ = try program.waitUntilReady(timeout: FunctionGuest.limit)
-        for _ in 0..<3 { #expect(String(decoding: try guest.invoke(program, "{}").payload, as: UTF8.self) == "{\"c\":\"done\"}") }
-        try guest.finish(program)
-    }
-
-    @Test func aForkBombIsContained() throws {
-        let guest = try FunctionGuest()
-        try guest.write(Self.script, to: "/var/task/bootstrap")
-        let bomb = try guest.start(["/bin/sh", "-c", "b() { b | b & }; b; sleep 1000"], [], processesMax: 40)
-        Thread.sleep(forTimeInterval: 0.5)
-        // The agent answers, nothing of the bomb is left when it is killed, and the next function serves.
-        try guest.finish(bomb)
-        let script = try guest.start(["/var/task/bootstrap"], [])
-        _ = try script.waitUntilReady(timeout: FunctionGuest.limit)
-        #expect(String(decoding: try guest.invoke(script, "1").payload, as: UTF8.self) == "{\"echo\":1}")
-        try guest.finish(script)
-    }
-
     @Test func snapshotsAreBuilt() throws {
         let guest = try FunctionGuest(startsGroup: false)
         let code = "\(guest.aurora.home)/code"
@@ -210,10 +216,10 @@ final class FunctionGuest {
     let aurora: Command
     private var requests = 0
 
-    init(startsGroup: Bool = true) throws {
+    init(image: String = "python3", startsGroup: Bool = true) throws {
         aurora = try Command()
         guard startsGroup else { return }
-        let result = try aurora.run("run", "-d", "--name", "f", "--image", "python3", "-m", "192M", "--", "sleep", "100000")
+        let result = try aurora.run("run", "-d", "--name", "f", "--image", image, "-m", "192M", "--", "sleep", "100000")
         try #require(result.code == 0, "\(result.error)")
     }
 
