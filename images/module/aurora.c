@@ -3,19 +3,19 @@
  * Registers the virtio-mmio devices of an Aurora guest, and sets it right after a restore.
  *
  * Debian's kernels are built without CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES, and a Xen-PV kernel has neither ACPI tables
- * nor an IOAPIC that could describe the devices. So the monitor names them in one module parameter,
+ * nor an IOAPIC that could describe the devices. So the monitor names them, where ACPI does not, in one module parameter,
  *
  *     devices=BASE:SOURCE[,BASE:SOURCE...]
  *
  * BASE is the guest-physical address of a 4 KiB virtio-mmio register window. SOURCE is where its interrupts come from:
  * in a Xen domain (pv mode) an event channel that the monitor bound before the kernel started, otherwise (hvm mode) an
- * interrupt number. Numbers are decimal, or hexadecimal with 0x.
+ * input of the IOAPIC, edge-triggered. Numbers are decimal, or hexadecimal with 0x.
  *
- *     generation=BASE:PORT
+ *     generation=BASE:SOURCE
  *
  * A guest that is restored from a checkpoint has the clocks of that time, and the random numbers that every other
  * guest restored from it will have. The monitor writes new random bytes to the page at guest-physical BASE, and for how long
- * the guest was not there, and raises event channel PORT before the guest executes anything. Its interrupt wakes a real-time
+ * the guest was not there, and raises SOURCE before the guest executes anything. Its interrupt wakes a real-time
  * thread, which sets both right: it runs before any program does, because the way back to user mode looks for a thread of
  * higher priority.
  *
@@ -25,6 +25,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <asm/x86_init.h>
+#include <linux/acpi.h>
 #include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/interrupt.h>
@@ -47,7 +48,7 @@
 struct aurora_device {
 	struct platform_device *platform;
 	u64 base;
-	/* An event channel in a Xen domain, an interrupt number elsewhere. */
+	/* An event channel in a Xen domain, an input of the IOAPIC elsewhere. */
 	unsigned int source;
 	int irq;
 	bool bound;
@@ -58,7 +59,7 @@ static unsigned int registered_count;
 
 static char *devices;
 module_param(devices, charp, 0444);
-MODULE_PARM_DESC(devices, "BASE:SOURCE[,BASE:SOURCE...]: virtio-mmio windows and their event channels or interrupts");
+MODULE_PARM_DESC(devices, "BASE:SOURCE[,BASE:SOURCE...]: virtio-mmio windows and their event channels or IOAPIC inputs");
 
 /* Reads "BASE:SOURCE" from text, which it modifies. */
 static int aurora_parse(char *text, struct aurora_device *device)
@@ -96,7 +97,11 @@ static int aurora_bind(struct aurora_device *device)
 	int irq, error;
 
 	if (!xen_domain()) {
-		device->irq = device->source;
+		irq = acpi_register_gsi(NULL, device->source, ACPI_EDGE_SENSITIVE, ACPI_ACTIVE_HIGH);
+		if (irq < 0)
+			return irq;
+		device->irq = irq;
+		device->bound = true;
 		return 0;
 	}
 	/* Somebody else's channel (timer, console) must not be taken over: bind_evtchn_to_irq() would only warn. */
@@ -116,8 +121,10 @@ static int aurora_bind(struct aurora_device *device)
 
 static void aurora_unbind(struct aurora_device *device)
 {
-	if (device->bound)
+	if (device->bound && xen_domain())
 		evtchn_put(device->source);
+	else if (device->bound)
+		acpi_unregister_gsi(device->source);
 	device->bound = false;
 }
 
@@ -176,7 +183,7 @@ struct aurora_generation {
 
 static char *generation;
 module_param(generation, charp, 0444);
-MODULE_PARM_DESC(generation, "BASE:PORT: page of random bytes and event channel by which the monitor announces a restore");
+MODULE_PARM_DESC(generation, "BASE:SOURCE: page of random bytes and interrupt by which the monitor announces a restore");
 
 static unsigned int restores;
 module_param(restores, uint, 0444);
@@ -261,7 +268,7 @@ static int aurora_watch_restores(void)
 	char *copy;
 	int error;
 
-	if (!generation || !*generation || !xen_domain())
+	if (!generation || !*generation)
 		return 0;
 	copy = kstrdup(generation, GFP_KERNEL);
 	if (!copy)
@@ -310,15 +317,14 @@ static void aurora_unwatch_restores(void)
 
 #include "limits.h"
 
-static int __init aurora_init(void)
+/* Registers all devices, or none. */
+static int aurora_add_all(void)
 {
 	char *copy, *rest, *entry;
 	int error = 0;
 
-	if (!devices || !*devices) {
-		pr_err("no devices given: the parameter devices=BASE:SOURCE[,...] is missing\n");
-		return -EINVAL;
-	}
+	if (!devices || !*devices)
+		return 0;
 	copy = kstrdup(devices, GFP_KERNEL);
 	if (!copy)
 		return -ENOMEM;
@@ -333,6 +339,18 @@ static int __init aurora_init(void)
 		}
 	}
 	kfree(copy);
+	return error;
+}
+
+static int __init aurora_init(void)
+{
+	int error;
+
+	if (xen_domain() && (!devices || !*devices)) {
+		pr_err("no devices given: the parameter devices=BASE:SOURCE[,...] is missing\n");
+		return -EINVAL;
+	}
+	error = aurora_add_all();
 	if (error)
 		return error;
 	/* A guest whose restores cannot be announced still runs; the agent sets it right then, a little later. */

@@ -39,11 +39,12 @@ struct BootParameters {
     private static let memoryMapMax = 128
     private static let memoryMapEntryBytes = 20
 
-    /// The map of a guest: a PC's low memory, the ACPI tables, memory up to the hole and after it.
+    /// The map of a guest: a PC's low memory, the ACPI tables with the page that announces restores, memory up to the hole and after it.
     static func memoryMap(memoryBytes: UInt64) -> [MemoryRange] {
         var map = [
             MemoryRange(start: 0, count: HVMLayout.lowMemoryEnd, kind: .usable),
-            MemoryRange(start: HVMLayout.acpiTables.rawValue, count: UInt64(HVMLayout.acpiTablesBytesMax), kind: .reserved),
+            MemoryRange(
+                start: HVMLayout.acpiTables.rawValue, count: HVMLayout.highMemoryStart - HVMLayout.acpiTables.rawValue, kind: .reserved),
         ]
         for range in HVMLayout.memoryRanges(memoryBytes: memoryBytes) {
             let start = max(range.start, HVMLayout.highMemoryStart)

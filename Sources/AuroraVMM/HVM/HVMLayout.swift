@@ -15,7 +15,9 @@ enum HVMLayout {
     static let lowMemoryEnd: UInt64 = 0x9_fc00
     /// The ACPI tables, in the range where a PC's firmware lies.
     static let acpiTables = GuestAddress(0xe_0000)
-    static let acpiTablesBytesMax = 0x2_0000
+    static let acpiTablesBytesMax = 0x1_f000
+    /// The page in which the VMM announces a restore, the last of that range.
+    static let generation = GuestAddress(0xf_f000)
     /// Memory that nothing else claims starts here.
     static let highMemoryStart: UInt64 = 1 << 20
 
@@ -26,8 +28,10 @@ enum HVMLayout {
     static let deviceAddress = GuestAddress(0xd000_0000)
     /// Interrupt inputs of the IOAPIC for the devices, in order.
     ///
-    /// Input 4 and below stay free for a PC's legacy devices.
+    /// Input 3 and below stay free for a PC's legacy devices.
     static let deviceInterrupts: [UInt32] = Array(16...23) + Array(5...15)
+    /// The input that announces a restore.
+    static let restoreInterrupt: UInt32 = 4
     static let ioapic: UInt32 = 0xfec0_0000
     static let localAPIC: UInt32 = 0xfee0_0000
     /// Three pages and one, which VT-x without "unrestricted guest" needs below 4 GiB; nobody else uses them.

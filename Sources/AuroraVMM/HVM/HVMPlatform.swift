@@ -8,8 +8,8 @@ final class HVMPlatform: Platform, @unchecked Sendable {
     let mode = GuestMode.hvm
     let deviceAddress = HVMLayout.deviceAddress
     let devicesMax = HVMLayout.deviceInterrupts.count
-    /// ACPI describes the devices to the kernel's own driver.
-    let modulesUnused: Set<String> = ["aurora.ko"]
+    /// ACPI describes the devices to the kernel's own driver; `aurora.ko` only waits for restores.
+    let modulesUnused: Set<String> = []
 
     private let memoryBytes: Int
     private let console: ConsoleLog
@@ -53,7 +53,12 @@ final class HVMPlatform: Platform, @unchecked Sendable {
 
     /// No PCI, an early console that the virtio console relieves, and a reset by ACPI: on hardware-reduced ACPI Linux would
     /// ask EFI, which is not there, and then a BIOS, whose place holds zeros that it executes for good.
-    func kernelWords(_ windows: [GuestAddress]) -> [String] { ["pci=off", "reboot=acpi", "earlycon=uart8250,io,0x3f8"] }
+    func kernelWords(_ windows: [GuestAddress]) -> [String] {
+        let page = "0x" + String(HVMLayout.generation.rawValue, radix: 16)
+        return [
+            "pci=off", "reboot=acpi", "earlycon=uart8250,io,0x3f8", "aurora.generation=\(page):\(HVMLayout.restoreInterrupt)",
+        ]
+    }
 
     func interrupt(ofDevice index: Int) -> UInt32 { HVMLayout.deviceInterrupts[index] }
 

@@ -112,6 +112,18 @@ final class VirtualMachine: Sendable {
         try control("raise an interrupt of", CKVM_SIGNAL_MSI, &message)
     }
 
+    /// Raises and lowers an input of the IOAPIC (`KVM_IRQ_LINE`), which an edge-triggered entry takes for one interrupt.
+    ///
+    /// - Throws: `MachineError.system`.
+    func pulse(interrupt gsi: UInt32) throws(MachineError) {
+        for level: UInt32 in [1, 0] {
+            var line = kvm_irq_level()
+            line.irq = gsi
+            line.level = level
+            try control("raise an interrupt of", CKVM_IRQ_LINE, &line)
+        }
+    }
+
     /// Enables a capability with one argument (`KVM_ENABLE_CAP`).
     ///
     /// - Throws: `MachineError.system`.

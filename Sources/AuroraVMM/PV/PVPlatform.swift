@@ -160,7 +160,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         guard places.contains(state.shimCPU), places.contains(state.shimParameters) else {
             throw .state("its PV shim lies outside of its memory")
         }
-        try reachSlot(memory, [state.shimCPU, state.shimParameters, ShimLayout.sharedInfo, ShimLayout.generation])
+        try reachSlot(memory, [state.shimCPU, state.shimParameters, ShimLayout.sharedInfo])
         slot.cpuOffset = state.shimCPU
         slot.parametersOffset = state.shimParameters
         consoleRing = state.consoleRing
@@ -169,17 +169,10 @@ final class PVPlatform: Platform, @unchecked Sendable {
         let frequency = try cpu.tscKilohertz()
         slot.store(frequency, at: slot.parameter(ShimLayout.paramTSCKilohertz))
         setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: state.guestTime), memory: memory)
-        noteAbsence(since: state.savedAt)
-        try announceRestore(machine)
-    }
-
-    /// Adds the time since a wall clock to what the guest has not taken notice of; a clock that was set back counts as none.
-    private func noteAbsence(since savedAt: Int64?) {
-        let (passed, overflow) = clinux_clock_ns(CLOCK_REALTIME).subtractingReportingOverflow(savedAt ?? .max)
-        guard !overflow, passed > 0 else { return }
-        let before: UInt64 = slot.load(ShimLayout.absence)
-        let (sum, wraps) = before.addingReportingOverflow(UInt64(passed))
-        slot.store(wraps ? .max : sum, at: ShimLayout.absence)
+        // Has the guest set its clocks and take new random numbers before it executes anything else: the interrupt is pending when
+        // the vCPU enters the guest.
+        try RestoreAnnouncement.write(to: GuestAddress(ShimSlot.physical(ShimLayout.generation)), in: memory, savedAt: state.savedAt)
+        try machine.signal(vector: ShimLayout.restoreVector)
     }
 
     /// Fetches the pages of the slot that are written here, if they are not there yet: an error is an error then, and no thread waits.
@@ -188,15 +181,6 @@ final class PVPlatform: Platform, @unchecked Sendable {
             let address = GuestAddress(ShimSlot.physical(offset))
             do throws(GuestMemoryError) { _ = try memory.reach(address, pageBytes) } catch { throw .state("\(error)") }
         }
-    }
-
-    /// Has the guest set its wall clock and take new random numbers before it executes anything else: the interrupt is
-    /// pending when the vCPU enters the guest (`aurora_restored` of images/module/aurora.c).
-    private func announceRestore(_ machine: VirtualMachine) throws(MachineError) {
-        var seed = [UInt8](repeating: 0, count: ShimLayout.generationBytes)
-        try machineCall("read", "random bytes of the host") { seed.withUnsafeMutableBytes { clinux_getrandom($0.baseAddress, $0.count) } }
-        for (index, byte) in seed.enumerated() { slot.store(byte, at: ShimLayout.generation + index) }
-        try machine.signal(vector: ShimLayout.restoreVector)
     }
 
     // MARK: - Exits

@@ -10,11 +10,8 @@ enum ShimLayout {
     /// Virtual address of the shim (L4 slot 262).
     static let virtualBase: UInt64 = 0xffff_8300_0000_0000
     static let sharedInfo = 0x30000
-    /// Random bytes of the host, new at each restore (`generation=` of images/module/aurora.c).
+    /// The page in which a restore is announced (`RestoreAnnouncement`).
     static let generation = 0x31000
-    static let generationBytes = 64
-    /// Behind them: nanoseconds for which the guest was not there, which it has not taken notice of yet.
-    static let absence = generation + generationBytes
     static let shimL3 = 0x40000
     static let shimL2 = 0x41000
     static let directL3 = 0x50000

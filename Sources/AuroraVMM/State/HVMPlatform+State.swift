@@ -8,7 +8,7 @@ extension HVMPlatform {
     func save(_ machine: VirtualMachine) throws(MachineError) -> PlatformState {
         var clock = kvm_clock_data()
         try machine.control("read the clock of", CKVM_GET_CLOCK, &clock)
-        return .hvm(HVMState(clock: clock.clock, serialLineControl: serial.lineControl))
+        return .hvm(HVMState(clock: clock.clock, savedAt: clinux_clock_ns(CLOCK_REALTIME), serialLineControl: serial.lineControl))
     }
 
     /// kvmclock goes on from the saved time, whatever the host's clocks say.
@@ -20,5 +20,7 @@ extension HVMPlatform {
             try machine.control("write the clock of", CKVM_SET_CLOCK, &clock)
         } catch { throw .state("\(error)") }
         serial.lineControl = state.serialLineControl
+        try RestoreAnnouncement.write(to: HVMLayout.generation, in: memory, savedAt: state.savedAt)
+        try machine.pulse(interrupt: HVMLayout.restoreInterrupt)
     }
 }

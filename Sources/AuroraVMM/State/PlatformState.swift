@@ -26,6 +26,8 @@ public struct PVState: Codable, Equatable, Sendable {
 public struct HVMState: Codable, Equatable, Sendable {
     /// kvmclock in nanoseconds (`KVM_GET_CLOCK`).
     public var clock: UInt64
+    /// The wall clock of the host when this was taken, in nanoseconds; nil: nobody noted it.
+    public var savedAt: Int64?
     /// The early console's line control register.
     public var serialLineControl: UInt8
 }

@@ -211,7 +211,8 @@ public final class FileDisk: Disk {
             var range: (UInt64, UInt64) = (offset, count)
             result = withUnsafeMutablePointer(to: &range) { clinux_ioctl(descriptor.rawValue, CBLK_DISCARD, UInt(bitPattern: $0)) }
         } else {
-            result = clinux_fallocate(descriptor.rawValue, CLINUX_PUNCH_HOLE, Int64(clamping: offset), Int64(clamping: count))
+            result = FileSpace.allocate(
+                descriptor.rawValue, mode: CLINUX_PUNCH_HOLE, at: Int64(clamping: offset), count: Int64(clamping: count))
         }
         guard result < 0, result != -Int(EOPNOTSUPP) else { return }
         throw DiskError(.discard, name, offset: offset, code: Int32(truncatingIfNeeded: -result))

@@ -62,7 +62,7 @@ struct SharedMemoryFile {
         var shape = SharedMemoryShape(layout, indexBytes: wanted)
         while true {
             try systemCall("enlarge", temporary) { clinux_ftruncate(file, Int64(shape.byteCount)) }
-            let result = clinux_fallocate(file, 0, 0, Int64(shape.marksOffset))
+            let result = FileSpace.allocate(file, at: 0, count: Int64(shape.marksOffset))
             if result == -Int(ENOSPC), wanted > SharedMemoryShape.indexBytesMin {
                 wanted /= 2
                 shape = SharedMemoryShape(layout, indexBytes: wanted)
@@ -92,7 +92,7 @@ struct SharedMemoryFile {
         let descriptor = try OwnedDescriptor.open(path, O_RDWR | O_NOFOLLOW)
         let file = descriptor.rawValue
         let start = kept ? shape.keptOffset : shape.marksOffset
-        let result = clinux_fallocate(file, 0, Int64(start), Int64(shape.markBytes))
+        let result = FileSpace.allocate(file, at: Int64(start), count: Int64(shape.markBytes))
         if result < 0, result != -Int(EOPNOTSUPP) {
             throw SystemError("make room for", path, errno: Errno(rawValue: Int32(truncatingIfNeeded: -result)))
         }

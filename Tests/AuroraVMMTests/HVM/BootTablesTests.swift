@@ -61,7 +61,8 @@ extension [UInt8] {
         ]
         for (first, second) in zip(places, places.dropFirst()) { #expect(first.0 + UInt64(first.1) <= second.0) }
         #expect(places.allSatisfy { $0.0 + UInt64($0.1) <= HVMLayout.lowMemoryEnd })
-        #expect(HVMLayout.acpiTables.rawValue + UInt64(HVMLayout.acpiTablesBytesMax) == HVMLayout.highMemoryStart)
+        #expect(HVMLayout.acpiTables.rawValue + UInt64(HVMLayout.acpiTablesBytesMax) == HVMLayout.generation.rawValue)
+        #expect(HVMLayout.generation.rawValue + UInt64(pageBytes) == HVMLayout.highMemoryStart)
     }
 }
 

@@ -61,7 +61,7 @@ package enum FileTransfer {
         let punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         let zero = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
         for mode in mayFree ? [punch, zero] : [zero] {
-            let result = clinux_fallocate(file, Int32(mode), offset, count)
+            let result = FileSpace.allocate(file, mode: Int32(mode), at: offset, count: count)
             if result == 0 { return }
             if result == -Int(ENOSPC) { throw SystemError("write zeros to", path, errno: .noSpace) }
         }
