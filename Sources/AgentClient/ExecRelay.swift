@@ -72,6 +72,8 @@ public enum ExecRelay {
     }
 
     /// Waits for the session or the input; true when the input is ready.
+    ///
+    /// Without a bound: a program may run for any time, and whoever waits for it ends the wait by a signal.
     private static func wait(_ session: Int32, _ input: Int32?) throws(AgentError) -> Bool {
         var entries = [pollfd(fd: session, events: Int16(POLLIN), revents: 0), pollfd(fd: input ?? -1, events: Int16(POLLIN), revents: 0)]
         while poll(&entries, 2, -1) < 0 {

@@ -18,12 +18,44 @@ public final class Thread: @unchecked Sendable {
     private let state = Mutex(State.running)
     /// Held by the one who joins: others wait for it, and so for the thread.
     private let turn = Mutex(())
+    private let finish = Finish()
+
+    /// Whether the body has returned; lives as long as thread or owner, whichever goes last.
+    private final class Finish: @unchecked Sendable {
+        // Safety: one atomic word in memory this object owns.
+        private let word = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
+
+        init() { word.initialize(to: Atomic(0)) }
+
+        deinit {
+            word.deinitialize(count: 1)
+            word.deallocate()
+        }
+
+        func tell() {
+            word.pointee.store(1, ordering: .releasing)
+            _ = clinux_futex_wake(word, Int32.max)
+        }
+
+        /// False when the time is over first.
+        func wait(nanoseconds: Int64) -> Bool {
+            let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + nanoseconds
+            while word.pointee.load(ordering: .acquiring) == 0 {
+                let left = deadline - clinux_clock_ns(CLOCK_MONOTONIC)
+                if left <= 0 { return false }
+                _ = clinux_futex_wait(word, 0, left)
+            }
+            return true
+        }
+    }
 
     private final class Start {
         let name: String
         let body: @Sendable () -> Void
-        init(name: String, body: @escaping @Sendable () -> Void) {
+        let finish: Finish
+        init(name: String, finish: Finish, body: @escaping @Sendable () -> Void) {
             self.name = name
+            self.finish = finish
             self.body = body
         }
     }
@@ -33,7 +65,7 @@ public final class Thread: @unchecked Sendable {
     /// - Parameter name: shown by `ps -L`; the kernel keeps 15 bytes.
     /// - Throws: `SystemError` when the process has no room for threads.
     public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
-        let start = Unmanaged.passRetained(Start(name: name, body: body))
+        let start = Unmanaged.passRetained(Start(name: name, finish: finish, body: body))
         let result = pthread_create(
             &handle, nil,
             { @Sendable argument in
@@ -46,6 +78,7 @@ public final class Thread: @unchecked Sendable {
                 sigaddset(&mask, Thread.interruptSignal)
                 pthread_sigmask(SIG_UNBLOCK, &mask, nil)
                 start.body()
+                start.finish.tell()
                 return nil
             }, start.toOpaque())
         if result != 0 {
@@ -65,9 +98,31 @@ public final class Thread: @unchecked Sendable {
     /// The shortest that Linux accepts.
     private static let shortSliceNanoseconds: UInt64 = 100_000
 
+    /// Waits for the thread's end, not longer than some time: for a thread whose body may be held up from outside, by a disk for example.
+    ///
+    /// - Returns: false when the body has not returned; then join again, or `leave()`.
+    public func join(withinNanoseconds limit: Int64) -> Bool {
+        if detachIfOwn() { return true }
+        let isLeft = state.withLock { $0 == .gone }
+        guard finish.wait(nanoseconds: isLeft ? 0 : limit) else { return false }
+        join()
+        return true
+    }
+
+    /// Nobody waits for the thread any more: it lives on until its body returns, or the process ends.
+    ///
+    /// What the body uses must be its own.
+    public func leave() {
+        state.withLock { state in
+            guard state == .running else { return }
+            pthread_detach(handle)
+            state = .gone
+        }
+    }
+
     /// Waits for the thread's end; every caller does, not the first alone.
     ///
-    /// A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
+    /// Without a bound: only for a body that returns by itself. A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
     /// body must not touch the owner any more.
     public func join() {
         if detachIfOwn() { return }

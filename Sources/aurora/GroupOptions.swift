@@ -37,7 +37,7 @@ struct GroupOptions: ParsableArguments {
     @Flag(name: .shortAndLong, help: "Leave the program running and print the group's name.")
     var detach = false
 
-    @Flag(name: .customLong("rm"), help: "Remove the group when the program ends.")
+    @Flag(name: .customLong("rm"), help: "Remove the group when the program ends, or its process was killed (docs/control-api.md).")
     var remove = false
 
     @Option(

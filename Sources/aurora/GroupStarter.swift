@@ -17,6 +17,7 @@ enum GroupStarter {
         try checkFiles(wanted)
         _ = try KVMSystem()
         if wanted.persistence?.backends.contains(.store) ?? false { try prepareStore(wanted, isNamed: options.name != nil) }
+        ForsakenGroups.collect()
         let groups = CommandContext.store
         let created = options.name == nil ? try groups.createWithGeneratedName(wanted) : try groups.create(wanted)
         let directory = created.directory
@@ -76,6 +77,7 @@ enum GroupStarter {
 
     /// Finds out what is missing before anything is made.
     private static func checkFiles(_ wanted: GroupConfiguration) throws {
+        try GroupCgroup(OwnProcess.environment)?.check()
         _ = try ImageCommand.images.open(try ImageName(wanted.image))
         _ = try ImageCommand.kernels.current()
         for volume in wanted.volumes where !FileManager.default.isReadableFile(atPath: volume.file) {

@@ -33,7 +33,7 @@ enum HostChecks {
     static func all() -> [Finding] {
         [
             kvm(), isolation(), dirtyRing(), tun(), namespaces(), memory(), dataDirectory(), disk(), fileSize(), runtimeDirectory(),
-            kernel(),
+            limits(), kernel(),
             baseImage(),
         ]
     }
@@ -145,6 +145,21 @@ enum HostChecks {
         } catch {
             return Finding(.fail, "runtime directory", error.message, remedy: error.remedy)
         }
+    }
+
+    /// Whether what a VMM process takes of the host has a bound beside its guest's memory.
+    private static func limits() -> Finding {
+        let what = "limits of groups"
+        guard let place = OwnProcess.environment[GroupCgroup.variable], !place.isEmpty else {
+            return Finding(
+                .ok, what, "none but those of whoever starts them: \(GroupCgroup.variable) is not set",
+                remedy: "Let it name a cgroup that this user may write: each group then has a limit of memory and threads.")
+        }
+        return clinux_access("\(place)/cgroup.procs", W_OK) == 0
+            ? Finding(.ok, what, "each has a cgroup of its own in \(place)")
+            : Finding(
+                .fail, what, "\(GroupCgroup.variable) names \(place), which is no cgroup that this user may write",
+                remedy: "Make one (mkdir below /sys/fs/cgroup, or systemd-run --user --scope -p Delegate=yes), or unset it.")
     }
 
     private static func kernel() -> Finding {

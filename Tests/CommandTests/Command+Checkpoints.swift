@@ -30,6 +30,14 @@ extension Command {
         Issue.record("not within \(seconds) s: \(what)")
     }
 
+    /// Waits until a process has ended, whether or not somebody has asked how.
+    func waitForEnd(of process: Int32, seconds: Int = 60) throws {
+        try waitFor("the end of process \(process)", seconds: seconds) {
+            guard let text = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return true }
+            return text.split(separator: ")").last?.split(separator: " ").first == "Z"
+        }
+    }
+
     func killVMM(_ name: String) throws {
         let process = try #require(try state(name).process)
         #expect(kill(process, SIGKILL) == 0)

@@ -256,4 +256,41 @@ struct RestoreFaultTests {
         }
         try file.close()
     }
+
+    /// A checkpoint with a damaged page is refused as a target when the page is met, in the midst of the change: the group goes on as it was.
+    @Test func aRollbackToADamagedTargetLeavesTheGroupAsItWas() throws {
+        let program = ["sh", "-c", "i=0; while :; do i=$((i+1)); head -c 200000 /dev/urandom > /dev/shm/new; echo $i; sleep 0.05; done"]
+        #expect(try aurora.run(["persist", "-d", "--name", "g", "--period", "off", "--"] + program).code == 0)
+        func numbers() throws -> [Int] { try aurora.run("logs", "g").output.split(separator: "\n").compactMap { Int($0) } }
+        func goOn(_ what: String) throws {
+            let before = try #require(try numbers().last)
+            try aurora.waitFor(what) { try numbers().last ?? 0 > before + 5 }
+        }
+        for name in ["a", "b"] {
+            try aurora.waitFor("numbers") { try numbers().count > 5 }
+            #expect(try aurora.run("checkpoint", "g", name).code == 0)
+            try goOn("the program between checkpoints")
+        }
+        let store = try aurora.openStore()
+        let (a, b) = (
+            try store.checkpoint(stream: "group/g", .name("a")), try store.checkpoint(stream: "group/g", .name("b"))
+        )
+        let places = try a.differences(from: b).filter { $0.map == 0 }.compactMap { try a.locate($0)?.entry.location }
+        try #require(places.count > 10)
+        let place = places[places.count / 2]
+        let file = try #require(FileHandle(forUpdatingAtPath: aurora.storePath))
+        try file.seek(toOffset: place.offset)
+        try file.write(contentsOf: Data(repeating: 0x55, count: place.length))
+        try file.close()
+        let refused = try aurora.run("rollback", "g", "--to", "a")
+        #expect(refused.code == 1 && refused.error.contains("The group goes on where it was"), "\(refused.error)")
+        #expect(try aurora.state("g").state == "running")
+        try goOn("the program after the refusal")
+        let (before, named) = (try #require(try numbers().last), try aurora.run("checkpoint", "g", "c"))
+        #expect(named.code == 0, "\(named.error)")
+        let back = try aurora.run("rollback", "g", "--to", "b")
+        #expect(back.code == 0, "\(back.error)")
+        try aurora.waitFor("an earlier number") { try numbers().last ?? .max < before }
+        try goOn("the program after the rollback")
+    }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Groups
 import Linux
 import Synchronization
+import Store
 import Testing
 
 /// What is written down of a group is whole at any moment, and what is damaged all the same harms nothing else.
@@ -90,6 +91,31 @@ struct StatusGuestTests {
         #expect(process.terminationStatus == 125)
         #expect(String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).contains("was killed, or failed"))
         #expect(try aurora.run("ps", "-aq").output == left)
+    }
+
+    /// What is left of a detached group of --rm whose process was killed is collected: at once where it cannot go on, else after a day.
+    @Test func killedDetachedGroupOfRmIsCollected() throws {
+        for (command, name) in [("run", "r"), ("persist", "p")] {
+            #expect(try aurora.run(command, "-d", "--rm", "--name", name, "--", "sleep", "1000").code == 0)
+        }
+        try aurora.waitFor("a checkpoint") { try aurora.run("checkpoint", "p").code == 0 }
+        for name in ["r", "p"] { try aurora.killVMM(name) }
+        let first = try aurora.run("gc")
+        #expect(first.code == 0 && first.error.contains("removed group r"), "\(first.error)")
+        #expect(try aurora.run("ps", "-aq").output == "p\n")
+        #expect(try aurora.run("restore", "p").code == 0)
+        try aurora.killVMM("p")
+        // As if somebody had found it dead two days ago.
+        let directory = try directory("p")
+        let text = try String(contentsOfFile: directory.statusPath, encoding: .utf8)
+        let earlier = Timestamp.format(nanosecondsSince1970: Timestamp.wallClockNanoseconds() - 172_800_000_000_000)
+        let aged = text.replacing(/"endedAt" : "[^"]*"/, with: "\"endedAt\" : \"\(earlier)\"")
+        try #require(aged != text)
+        try aged.write(toFile: directory.statusPath, atomically: true, encoding: .utf8)
+        // The start of any other group looks, too.
+        #expect(try aurora.run("run", "--rm", "--", "true").code == 0)
+        #expect(try aurora.run("ps", "-aq").output == "")
+        #expect(throws: (any Error).self) { try aurora.openStore().history("group/p") }
     }
 
     /// Neither the login's secrets nor the service manager's are in the process that a guest might break into.

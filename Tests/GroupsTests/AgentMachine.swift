@@ -105,7 +105,7 @@ final class AgentMachine: GroupMachine, GroupPersistence {
         return report
     }
     func attach(_ backend: BackendKind) throws {}
-    func detach(_ backend: BackendKind) throws {}
+    func detach(_ backend: BackendKind, within seconds: Double) throws {}
     func setPeriod(_ period: PersistencePeriod) throws {}
 
     /// What connections notice of a rollback: they are cut.

@@ -58,6 +58,84 @@ struct StuckPipelineTests {
         guest.machine.stop()
     }
 
+    /// A backend whose call does not come back is given up within the time it was granted: who waits for it is told, and the others go on,
+    /// though it keeps the buffers it has.
+    @Test func aHungBackendIsGivenUp() async throws {
+        let guest = try BusyGuest()
+        let events = Mutex<[String]>([])
+        let pipeline = try pipeline(guest) { configuration in
+            configuration.report = { event in if case .durable(_, "gate") = event { events.withLock { $0.append("durable") } } }
+        }
+        let (gate, memory) = (Gate(), MemoryBackend(limits: .init(epochs: 4, bytes: 2 << 30)))
+        pipeline.setCheckpointsPaused(true)
+        try pipeline.attach(gate)
+        try pipeline.attach(memory)
+        try await pipeline.barrier()
+        gate.close()
+        markEverything(guest.machine)
+        let answered = Mutex<Result<EpochNumber, PipelineError>?>(nil)
+        _ = pipeline.ask(on: "gate") { result in answered.withLock { $0 = result } }
+        try wait("a pipeline without buffers") { pipeline.progress.activity == .waitsForBuffers }
+        try wait("a call that hangs") { gate.isHolding }
+        let before = events.withLock { $0.count }
+        #expect(throws: PipelineError.self) { try pipeline.detach("gate", withinSeconds: 0.2) }
+        #expect(pipeline.backends.map(\.name) == ["memory"])
+        // Larger than the pool, again and again.
+        for _ in 0..<3 {
+            markEverything(guest.machine)
+            let number = try await pipeline.requestCheckpoint(on: "memory")
+            #expect(memory.epochs.contains { $0.number == number })
+        }
+        try wait("an answer") { answered.withLock { $0 } != nil }
+        #expect(throws: PipelineError.self) { try answered.withLock { $0 }?.get() }
+        // It comes back, and nobody hears of it.
+        gate.open()
+        try wait("the end of the call") { !gate.isHolding }
+        try await pipeline.requestCheckpoint(on: "memory")
+        #expect(events.withLock { $0.count } == before)
+        #expect(pipeline.stop().isEmpty)
+        guest.machine.stop()
+    }
+
+    /// A pipeline ends in the time it has, whatever its backends do, and says what it has left behind.
+    @Test func aPipelineEndsWithoutAHungBackend() async throws {
+        let guest = try BusyGuest()
+        let pipeline = try pipeline(guest)
+        let gate = Gate()
+        pipeline.setCheckpointsPaused(true)
+        try pipeline.attach(gate)
+        try await pipeline.barrier()
+        gate.close()
+        let answered = Mutex<Result<EpochNumber, PipelineError>?>(nil)
+        _ = pipeline.ask { result in answered.withLock { $0 = result } }
+        try wait("a call that hangs") { gate.isHolding }
+        let left = pipeline.stop(withinSeconds: 3)
+        #expect(left == ["the backend gate: it was writing checkpoint 2"], "\(left)")
+        #expect(answered.withLock { $0 } == .failure(.lost("gate", .writes(EpochNumber(2)), seconds: 3)))
+        #expect(pipeline.stop().isEmpty)
+        gate.open()
+        guest.machine.stop()
+    }
+
+    /// A disk whose contents do not come holds nobody who ends the checkpoints.
+    @Test func aPipelineEndsWithoutADiskThatHangs() async throws {
+        let guest = try BusyGuest()
+        let disk = BrokenDisk()
+        let pipeline = try pipeline(guest) { $0.participants = [disk] }
+        pipeline.setCheckpointsPaused(true)
+        try pipeline.attach(MemoryBackend())
+        try await pipeline.barrier()
+        let isHeld = Atomic(true)
+        disk.whenCollected.withLock { $0 = { while isHeld.load(ordering: .acquiring) { usleep(500) } } }
+        _ = pipeline.ask { _ in }
+        try wait("a disk that is being read") { pipeline.progress.activity == .reads(3) }
+        let left = pipeline.stop(withinSeconds: 2)
+        #expect(left == ["the thread that makes checkpoints: what changed on disk 3 is being read"], "\(left)")
+        isHeld.store(false, ordering: .releasing)
+        try wait("the end of the thread") { pipeline.progress.activity == .hasEnded }
+        guest.machine.stop()
+    }
+
     /// A disk that cannot be read out ends the checkpoints with its reason for all who wait, also those whom an epoch had taken.
     @Test func aDiskThatCannotBeRead() async throws {
         let guest = try BusyGuest()
@@ -153,7 +231,17 @@ private final class Gate: Backend {
 
     func close() { isClosed.store(true, ordering: .releasing) }
     func open() { isClosed.store(false, ordering: .releasing) }
-    private func pass() { while isClosed.load(ordering: .acquiring) { usleep(500) } }
+    /// Whether a call waits until it is opened.
+    var isHolding: Bool { holding.load(ordering: .acquiring) }
+    private let holding = Atomic(false)
+
+    private func pass() {
+        while isClosed.load(ordering: .acquiring) {
+            holding.store(true, ordering: .releasing)
+            usleep(500)
+        }
+        holding.store(false, ordering: .releasing)
+    }
 
     func stage(_ pages: PageSet) throws(BackendError) { pass() }
     func write(_ epoch: Epoch, after previous: EpochNumber?) throws(BackendError) { pass() }

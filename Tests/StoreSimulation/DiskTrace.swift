@@ -51,6 +51,11 @@ public struct DiskTrace: Sendable {
                     }
                     for event in pending where isSettled(event) { durable.apply(event) }
                     pending.removeAll(where: isSettled)
+                case .lost(let offset, let count):
+                    pending.removeAll { event in
+                        guard case .write(let start, let bytes) = event else { return false }
+                        return start >= offset && start + UInt64(bytes.count) <= offset + count
+                    }
                 // A kernel may drop dirty pages whose flush failed: they stay in doubt until they are written again.
                 case .failedFlush: pending = pending.filter { _ in Bool.random(using: &generator) }
                 default: pending.append(events[cut - 1])
@@ -89,7 +94,7 @@ extension DiskImage {
         switch event {
         case .write(let offset, let bytes): write(bytes, at: offset)
         case .discard(let offset, let count): discard(at: offset, count: count)
-        case .flush, .failedFlush, .settle: break
+        case .flush, .failedFlush, .settle, .lost: break
         }
     }
 

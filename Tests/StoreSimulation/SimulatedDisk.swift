@@ -17,6 +17,8 @@ public final class SimulatedDisk: Disk {
         case settle(offset: UInt64, count: UInt64)
         /// A flush or a write-back that failed: whether the writes before it are durable is never known.
         case failedFlush
+        /// Writes before that lie in this range have not reached the disk and never will, though they are read.
+        case lost(offset: UInt64, count: UInt64)
         /// Bytes given up.
         case discard(offset: UInt64, count: UInt64)
     }
@@ -45,6 +47,8 @@ public final class SimulatedDisk: Disk {
         /// One that nobody has been told of: whoever opens the file will be.
         var unseen: Int32?
         var dead: Set<Int> = []
+        /// What the disk has in sectors that are read otherwise, because a write-back has failed.
+        var behind: [UInt64: [UInt8]] = [:]
 
         mutating func open() -> Int {
             nextToken += 1
@@ -129,6 +133,40 @@ public final class SimulatedDisk: Disk {
         }
     }
 
+    /// As `failWriteBack`, and known for certain: what lies in a range is on the disk as it was at another time, and as it is for readers.
+    public func loseWriteBack(code: Int32, at offset: UInt64, count: Int, before: DiskImage) {
+        failWriteBack(code: code)
+        medium.state.withLock { state in
+            if state.isRecording {
+                state.events.removeLast()
+                state.events.append(.lost(offset: offset, count: UInt64(count)))
+            }
+            for sector in stride(from: offset / 512 * 512, to: offset + UInt64(count), by: 512) {
+                state.behind[sector] = before.bytes(at: sector, count: 512)
+            }
+        }
+    }
+
+    /// The content as a power cut would leave it if everything else had been written.
+    public var platter: DiskImage {
+        medium.state.withLock { state in
+            var image = state.image
+            for (sector, bytes) in state.behind { image.write(bytes, at: sector) }
+            return image
+        }
+    }
+
+    /// Reads what the disk has.
+    public func readPastCache(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
+        try read(at: offset, into: buffer)
+        medium.state.withLock { state in
+            for (sector, bytes) in state.behind where sector >= offset && sector + 512 <= offset + UInt64(buffer.count) {
+                let place = Int(sector - offset)
+                UnsafeMutableRawBufferPointer(rebasing: buffer[place..<place + 512]).copyBytes(from: bytes)
+            }
+        }
+    }
+
     /// The content as readers see it now.
     public var image: DiskImage { medium.state.withLock { $0.image } }
     /// How often an operation was asked for, failed ones included.
@@ -183,6 +221,9 @@ public final class SimulatedDisk: Disk {
             // A short write leaves whole sectors, as a full file system or a cut transfer does.
             if fault != nil { bytes.removeLast(bytes.count - bytes.count / 2 / 512 * 512) }
             guard state.image.write(bytes, at: offset) else { return ENOSPC }
+            // Whole sectors are dirty again, and reach the disk after all.
+            let end = offset + UInt64(bytes.count)
+            if !state.behind.isEmpty { state.behind = state.behind.filter { $0.key < offset || $0.key + 512 > end } }
             if state.isRecording, !bytes.isEmpty { state.events.append(.write(offset: offset, bytes: bytes)) }
             if case .partial(let code) = fault { return code }
             return fault == .short ? 0 : nil

@@ -25,6 +25,8 @@ public final class Machine: Sendable {
     let shadowPages: ShadowPages
     let ending: MachineEnding
     let lazyTimes = Mutex<RestoreTimes?>(nil)
+    /// Whether memory was replaced in part only, so that nothing of the guest may run.
+    let hasMixedMemory = Atomic(false)
 
     /// Makes the machine and loads the kernel; nothing runs yet.
     ///
@@ -81,7 +83,10 @@ public final class Machine: Sendable {
     /// Starts or continues the guest, unless somebody else keeps it at rest.
     ///
     /// Idempotent; may be called by any thread.
-    public func resume() { rest.resume() }
+    public func resume() {
+        if hasMixedMemory.load(ordering: .acquiring) { return fail("The rollback failed: memory is of two moments") }
+        rest.resume()
+    }
 
     /// Returns when neither the vCPU nor a device changes the guest any more.
     ///
@@ -140,11 +145,16 @@ public final class Machine: Sendable {
     ///
     /// Idempotent; the guest is not asked. When a thread does not end in time, the machine's end is `.failed` with its name: whoever stops
     /// it should end the process then.
-    public func stop() {
+    ///
+    /// - Parameter seconds: how long each thread may take, at most.
+    public func stop(seconds: Int = EventLoop.handlerSecondsMax) {
         var end = MachineEnd.stopped
-        do throws(MachineError) { try rest.end() } catch { end = .failed("\(error)") }
+        do throws(MachineError) { try rest.end(seconds: seconds) } catch { end = .failed("\(error)") }
         memory.lazy?.setFailureHandler(nil)
-        memory.lazy?.stop()
+        let stuck = memory.lazy?.stop(seconds: seconds) ?? []
+        if !stuck.isEmpty, end == .stopped {
+            end = .failed("it does not end: thread \(stuck.joined(separator: ", ")) waits for memory that has not come for \(seconds) s")
+        }
         ending.set(end)
     }
 

@@ -12,6 +12,8 @@ public enum MachineError: Error, Hashable, Sendable, CustomStringConvertible {
     case configuration(String)
     /// A saved state does not fit this machine: what differs.
     case state(String)
+    /// Saved memory cannot be read: which page, and why. What was read before it may be in its place.
+    case memory(String)
     /// The guest did something the machine cannot go on from.
     case guest(String)
 
@@ -28,6 +30,7 @@ public enum MachineError: Error, Hashable, Sendable, CustomStringConvertible {
         case .kernel(let problem): "Cannot boot the kernel: \(problem)"
         case .configuration(let problem): "Cannot make the machine: \(problem)"
         case .state(let problem): "Cannot load the state: \(problem)"
+        case .memory(let problem): "Cannot read saved memory: \(problem)"
         case .guest(let problem): "The guest failed: \(problem)"
         }
     }

@@ -89,10 +89,10 @@ final class MachineRest: Sendable {
     /// Ends vCPU and devices, once they do not change hands any more.
     ///
     /// - Throws: `MachineError.guest` naming what does not end in time; it lives on until the process ends.
-    func end() throws(MachineError) {
+    func end(seconds limit: Int) throws(MachineError) {
         try owners.withLock { (owners: inout Owners) throws(MachineError) in
             // Who was waited for in vain is not waited for again.
-            let seconds = owners.isOver ? 0 : secondsMax
+            let seconds = owners.isOver ? 0 : min(limit, secondsMax)
             owners.isOver = true
             // A handler that holds a device may keep the vCPU waiting.
             var stuck = devices.stop(seconds: seconds)

@@ -38,8 +38,7 @@ public enum InheritedGenerators {
                 OpenSSLGenerator.expire(in: page, at: index &+ 1)
                 found &+= 1
             } else if word == constant, GnuTLSGenerator.isWhole(in: page, at: index) {
-                GnuTLSGenerator.expire(in: page, at: index)
-                found &+= 1
+                found &+= GnuTLSGenerator.expire(in: page, at: index)
             }
             index &+= 1
         }
@@ -142,7 +141,8 @@ enum OpenSSLGenerator {
 /// The state of a generator of GnuTLS 3.6 and later.
 ///
 /// `prng_ctx_st` has the state of ChaCha20 (words 0 to 7), the bytes drawn since the seed, the number of forks, and the time of the
-/// seed, after which two or four hours may pass.
+/// seed, after which two or four hours may pass. A thread has two, one behind the other: so where one is cut by the end of a page, the
+/// other lies whole on the same page and says what the rest is.
 enum GnuTLSGenerator {
     /// "expand 32-byte k", with which such a state begins.
     static let constant: (UInt64, UInt64) = (0x3320_646e_6170_7865, 0x6b20_6574_7962_2d32)
@@ -150,6 +150,9 @@ enum GnuTLSGenerator {
     private static let bytesAt = 8
     private static let forksAt = 9
     private static let timeAt = 10
+    private static let words = 11
+    /// More bytes than any generator gives away without a new seed (16 MiB).
+    private static let bytesSpent: UInt64 = 1 << 26
 
     /// Whether all of a generator lies on a page.
     static func isWhole(in page: GeneratorWords, at place: Int) -> Bool {
@@ -157,6 +160,30 @@ enum GnuTLSGenerator {
             && page.high(place + forksAt) == 0 && page.isTime(place + timeAt)
     }
 
-    /// Sets the time to the beginning.
-    static func expire(in page: GeneratorWords, at place: Int) { page.base[place + timeAt] = 0 }
+    /// Sets the time of a whole generator to the beginning, and expires what lies on the page of its twin, if that is cut.
+    ///
+    /// - Returns: how many were expired.
+    static func expire(in page: GeneratorWords, at place: Int) -> Int {
+        page.base[place + timeAt] = 0
+        return 1 + expireBefore(page, place) + expireBehind(page, place + words)
+    }
+
+    /// The twin's end, on the page from its beginning on.
+    private static func expireBefore(_ page: GeneratorWords, _ place: Int) -> Int {
+        guard (1..<words).contains(place), page.isTime(place - 1) else { return 0 }
+        if place >= 2, page.high(place - 2) != 0 { return 0 }
+        if place >= 3, page.base[place - 3] > bytesMax { return 0 }
+        page.base[place - 1] = 0
+        return 1
+    }
+
+    /// The twin's beginning, up to the end of the page: it has to reach to the count of its bytes.
+    private static func expireBehind(_ page: GeneratorWords, _ place: Int) -> Int {
+        guard place + timeAt >= GeneratorWords.count, place + bytesAt < GeneratorWords.count, page.base[place] == constant.0,
+            page.base[place + 1] == constant.1, page.base[place + bytesAt] <= bytesMax
+        else { return 0 }
+        if place + forksAt < GeneratorWords.count, page.high(place + forksAt) != 0 { return 0 }
+        page.base[place + bytesAt] = bytesSpent
+        return 1
+    }
 }

@@ -69,7 +69,7 @@ public final class LazyMemory: @unchecked Sendable {
     private let ownBuffer: Mutex<Buffer>
     let stopEvent: EventDescriptor
     let isStopping = Atomic(false)
-    private let threads = Mutex<[Thread]>([])
+    private let threads = Mutex<[(name: String, thread: Thread)]>([])
 
     /// Room for one read, aligned for direct I/O.
     final class Buffer: @unchecked Sendable {
@@ -113,26 +113,53 @@ public final class LazyMemory: @unchecked Sendable {
 
     static let readAheadMax = 512
 
-    deinit { stop() }
+    // Nobody may use what is freed: here, and only here, the threads are waited for without a bound. Who has machines that may hang stops
+    // them first, which leaves behind what does not come back, and this object with it.
+    deinit {
+        for (_, thread) in askToStop() { thread.join() }
+        unregister()
+    }
 
     private func start(_ name: String, _ body: @escaping @Sendable (LazyMemory) -> Void) throws(SystemError) {
         // Safety: `deinit` joins the threads; one that has just begun then must still find its memory.
         let thread = try Thread(name: name) { @Sendable [unowned(unsafe) self] in body(self) }
-        threads.withLock { $0.append(thread) }
+        threads.withLock { $0.append((name, thread)) }
     }
 
     /// Ends the threads.
     ///
     /// Idempotent. Nobody may wait for a page any more: machines stop their vCPUs and devices first.
     /// Pages that are still missing are lost, so the memory cannot be saved any more.
-    public func stop() {
+    ///
+    /// - Parameter seconds: how long a source may take for the pages that a thread is at.
+    /// - Returns: the names of the threads whose source has not come back; they live on, and so does this object.
+    @discardableResult
+    public func stop(seconds: Int = EventLoop.handlerSecondsMax) -> [String] {
+        let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + Int64(seconds) * 1_000_000_000
+        var stuck: [String] = []
+        for (name, thread) in askToStop() where !thread.join(withinNanoseconds: deadline - clinux_clock_ns(CLOCK_MONOTONIC)) {
+            thread.leave()
+            stuck.append(name)
+        }
+        guard stuck.isEmpty else {
+            // The thread refers to it.
+            _ = Unmanaged.passRetained(self)
+            return stuck
+        }
+        unregister()
+        return []
+    }
+
+    private func askToStop() -> [(name: String, thread: Thread)] {
         isStopping.store(true, ordering: .releasing)
         stopEvent.signal()
-        let threads = threads.withLock { threads in
+        return threads.withLock { threads in
             defer { threads = [] }
             return threads
         }
-        for thread in threads { thread.join() }
+    }
+
+    private func unregister() {
         let wasStopped = counters.withLock { counters in
             defer { counters.isStopped = true }
             return counters.isStopped

@@ -1,3 +1,4 @@
+import Synchronization
 internal import CLinux
 import Linux
 
@@ -13,19 +14,22 @@ extension Machine {
     ///   - pages: every page whose contents may differ from the saved ones, numbered as `PageSource` does, best in rising order.
     ///   - source: the saved contents.
     /// - Throws: `MachineError.configuration` for a machine that is not paused and `MachineError.state` for a state that is not
-    ///   this machine's, which change nothing; `MachineError.state` for a page that cannot be had or a part that is refused:
-    ///   then the machine can only be stopped, and ends when it is resumed.
+    ///   this machine's, which change nothing; `MachineError.memory` for a page that cannot be had: another state can be loaded then, with these
+    ///   pages and those among them, and the machine ends when it is resumed before; `MachineError.state` for a part that is refused: then
+    ///   it can only be stopped.
     public func load(_ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource) throws(MachineError) {
         guard isPaused, end == nil else { throw .configuration("only a paused machine can be rolled back; pause it first") }
         let target = try target(for: state)
+        hasMixedMemory.store(true, ordering: .releasing)
+        do throws(PageSourceError) { try memory.replace(pages, from: source) } catch { throw .memory("\(error)") }
         do throws(MachineError) {
-            do throws(PageSourceError) { try memory.replace(pages, from: source) } catch { throw .state("\(error)") }
             try shadowPages.drop()
             try target.load(state)
         } catch {
             runner.condemn("The rollback failed: \(error)")
             throw error
         }
+        hasMixedMemory.store(false, ordering: .releasing)
     }
 
     /// Refuses a state that this machine cannot be put back to, as `load` would, while it runs on.

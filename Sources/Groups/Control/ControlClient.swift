@@ -85,9 +85,7 @@ public struct ControlClient: Sendable {
     ) throws(GroupError) -> CheckpointReceipt {
         var parameters = ["seconds": "\(seconds)"]
         parameters["name"] = name
-        let longest = CheckpointReceipt.secondsRange.contains(seconds) ? seconds : CheckpointReceipt.secondsRange.upperBound
-        let timeout = Int32(clamping: Int(longest * 1000)) + ControlClient.answerMilliseconds
-        return try decode(try call("POST", "/v1/checkpoint", parameters, timeout))
+        return try decode(try call("POST", "/v1/checkpoint", parameters, ControlClient.milliseconds(seconds)))
     }
 
     /// Adds a place for checkpoints.
@@ -99,9 +97,17 @@ public struct ControlClient: Sendable {
 
     /// Takes a place for checkpoints away.
     ///
-    /// - Throws: `GroupError`.
-    public func detach(_ backend: BackendKind) throws(GroupError) {
-        _ = try call("POST", "/v1/detach", ["backend": backend.rawValue], ControlClient.diskTimeoutMilliseconds)
+    /// - Parameter seconds: how long what is on its way there may take.
+    /// - Throws: `GroupError`, which says what did not end.
+    public func detach(_ backend: BackendKind, within seconds: Double = CheckpointReceipt.secondsDefault) throws(GroupError) {
+        let parameters = ["backend": backend.rawValue, "seconds": "\(seconds)"]
+        _ = try call("POST", "/v1/detach", parameters, ControlClient.milliseconds(seconds))
+    }
+
+    /// What an answer that may take some seconds is waited for.
+    private static func milliseconds(_ seconds: Double) -> Int32 {
+        let longest = CheckpointReceipt.secondsRange.contains(seconds) ? seconds : CheckpointReceipt.secondsRange.upperBound
+        return Int32(clamping: Int(longest * 1000)) + answerMilliseconds
     }
 
     /// Changes how often the group is checkpointed.

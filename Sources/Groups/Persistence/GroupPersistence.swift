@@ -11,7 +11,9 @@ public protocol GroupPersistence: Sendable {
     /// Adds a place for checkpoints; its first one there is a full one.
     func attach(_ backend: BackendKind) throws
     /// Takes a place away; what is durable there stays.
-    func detach(_ backend: BackendKind) throws
+    ///
+    /// - Parameter seconds: how long what is on its way there is waited for; the place is taken away then all the same.
+    func detach(_ backend: BackendKind, within seconds: Double) throws
     /// Changes how often.
     func setPeriod(_ period: PersistencePeriod) throws
     /// Takes a last checkpoint where that outlives the machine, and none by the clock after it: the program is about to be asked to end.

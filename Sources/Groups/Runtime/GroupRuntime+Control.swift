@@ -73,7 +73,7 @@ extension GroupRuntime {
     var isPaused: Bool { status.withLock { $0.state } == .paused }
 
     private func pause() throws -> HTTPResponse {
-        try lifeOrder.withLock { _ in
+        try inOrder("a pause") {
             try refuseEnding()
             try require(.running)
             pauses.add(1, ordering: .acquiringAndReleasing)
@@ -85,7 +85,7 @@ extension GroupRuntime {
 
     /// Also for a group that nobody paused: one stands still whose backend has failed.
     private func resume() throws -> HTTPResponse {
-        try lifeOrder.withLock { _ in
+        try inOrder("a resumption") {
             try require(.paused, .running)
             try letGoOn()
         }

@@ -103,9 +103,11 @@ extension GroupRuntime {
             noteBackends(persistence)
         case ("POST", "/v1/detach"):
             let (persistence, kind) = (try persistenceOfRunning(), try BackendKind(parsing: request.parameters["backend"] ?? ""))
-            try persistence.detach(kind)
+            let seconds = try GroupRuntime.seconds(request.parameters["seconds"])
+            // Also where it has not ended in order: it is let go all the same.
+            defer { noteBackends(persistence) }
+            try persistence.detach(kind, within: seconds)
             tell(.backend, "\(kind.rawValue) detached")
-            noteBackends(persistence)
         case ("POST", "/v1/period"):
             let period = try PersistencePeriod(parsing: request.parameters["period"] ?? "")
             try persistenceOfRunning().setPeriod(period)
@@ -140,7 +142,7 @@ extension GroupRuntime {
         let name = try request.parameters["name"].map { try CheckpointName($0).text }
         let seconds = try GroupRuntime.seconds(request.parameters["seconds"])
         // After a rollback that is under way; one that begins later may take the checkpoint along.
-        let former = lifeOrder.withLock { _ in rollbacks.load(ordering: .acquiring) }
+        let former = try inOrder("a checkpoint") { rollbacks.load(ordering: .acquiring) }
         try refuseEnding()
         do {
             let receipt = try persistence.checkpoint(name: name, within: seconds)
@@ -179,10 +181,27 @@ extension GroupRuntime {
     /// Puts the machine back; the program's connection is made anew by the thread that waits for its end.
     private func rollback(_ request: HTTPRequest) throws {
         let selector = try CheckpointChoice(parsing: request.parameters["to"] ?? "latest")
-        try lifeOrder.withLock { _ in
+        try inOrder("a rollback") {
             try refuseEnding()
             try rollback(to: selector)
         }
+    }
+
+    /// How long somebody waits for what another one does to the group's life, in nanoseconds.
+    private static let orderNanoseconds: Int64 = 60_000_000_000
+
+    /// Does what changes the group's life while nobody else does.
+    ///
+    /// - Throws: `GroupError` that names what has been going on for too long, or what `body` throws.
+    func inOrder<Result>(
+        _ what: StaticString, withinNanoseconds limit: Int64 = GroupRuntime.orderNanoseconds, _ body: () throws -> Result
+    ) throws -> Result {
+        let refusal = { (denial: Turn.Denial) -> any Error in
+            GroupError(
+                .timeout, "Group \(self.configuration.name) is busy: \(denial). It may be waiting for a disk that does not answer",
+                remedy: "See how it goes with: aurora ps. End the group with: aurora stop \(self.configuration.name)")
+        }
+        return try lifeOrder.take(what, withinNanoseconds: limit, orThrow: refusal, body)
     }
 
     private func rollback(to selector: CheckpointChoice) throws {
@@ -218,15 +237,16 @@ extension GroupRuntime {
     func saveBeforeEnd() {
         let events = events
         let started: ()? = try? DetachedThread.start("last-checkpoint") { [self] in
-            lifeOrder.withLock { _ in
-                isEnding.store(true, ordering: .releasing)
-                do {
+            do {
+                try inOrder("the last checkpoint", withinNanoseconds: GroupRuntime.lastCheckpointMilliseconds * 1_000_000) {
+                    isEnding.store(true, ordering: .releasing)
                     // A machine that stands still cannot end in order.
                     if isPaused { try letGoOn() }
                     if !configuration.removeWhenEnded { try machine.withLock { $0 }?.persistence?.takeLast() }
-                } catch {
-                    warn("No last checkpoint was made before the group was stopped: \(error)")
                 }
+            } catch {
+                isEnding.store(true, ordering: .releasing)
+                warn("No last checkpoint was made before the group was stopped: \(error)")
             }
             events.push(.saved, .order)
         }

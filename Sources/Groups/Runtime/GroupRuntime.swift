@@ -54,7 +54,7 @@ public final class GroupRuntime: Sendable {
     /// Those of them that are over, however.
     let rollbacksOver = Atomic<UInt64>(0)
     /// Whoever pauses, resumes, rolls back, or takes the last checkpoint: one after the other.
-    let lifeOrder = Mutex(())
+    let lifeOrder = Turn()
     /// Pauses there were: a guest that was paused meanwhile did not answer for that reason.
     let pauses = Atomic<UInt64>(0)
     /// Whether the program was asked to end, from when on nothing is checkpointed or rolled back.
@@ -131,7 +131,7 @@ public final class GroupRuntime: Sendable {
             EngineLog.write("error: \(error)")
             failure = error
         }
-        machine.withLock { $0 }?.stop()
+        stopMachine()
         live.withLock { $0 = nil }
         // Not before: who reads `failed` may rely on it that the process is gone, or about to go.
         if let failure { conclusion = .failed(Failure(.system, Text(noteFailure(failure)))) }
@@ -139,6 +139,26 @@ public final class GroupRuntime: Sendable {
     }
 
     // MARK: - Steps
+
+    /// How long machine and backends may take to end, in milliseconds.
+    private static let endMilliseconds: Int32 = 20_000
+
+    /// Ends the machine and its backends.
+    ///
+    /// What does not come back is left behind: the group ends all the same, and it ends with the process.
+    private func stopMachine() {
+        guard let machine = machine.withLock({ $0 }) else { return }
+        guard let done = try? EventQueue<Bool>() else { return machine.stop() }
+        let end = { @Sendable in
+            machine.stop()
+            done.push(true)
+        }
+        do throws(SystemError) { try DetachedThread.start("ending", end) } catch { end() }
+        guard done.next(timeoutMilliseconds: GroupRuntime.endMilliseconds) == nil else { return }
+        warn(
+            "The machine or one of its backends did not end within \(GroupRuntime.endMilliseconds / 1000) s and was left behind: "
+                + "a disk may not answer")
+    }
 
     private func openListeners() throws(GroupError) -> [PortListener] {
         var listeners: [PortListener] = []

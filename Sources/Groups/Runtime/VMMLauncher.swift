@@ -17,6 +17,7 @@ public enum VMMLauncher {
         _ directory: GroupDirectory, lock: consuming GroupLock, restoring origin: CheckpointAddress? = nil,
         terminalSize: WindowSize? = nil, program: String = "/proc/self/exe"
     ) throws(GroupError) -> SharedDescriptor {
+        try GroupCgroup(OwnProcess.environment)?.check()
         do throws(SystemError) {
             let (near, far) = try Socket.pair()
             if let terminalSize {

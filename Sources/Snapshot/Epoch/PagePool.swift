@@ -18,6 +18,8 @@ public final class PagePool: @unchecked Sendable {
     private static let spareChunks = 32
     /// The least a pipeline works with.
     public static let bytesMin = 16 << 20
+    /// Chunks without which no checkpoint can be made: 4 MiB.
+    static let chunksMin = 16
     /// What a pipeline uses if nothing else is said, in bytes.
     public static let bytesDefault = 256 << 20
 
@@ -32,6 +34,8 @@ public final class PagePool: @unchecked Sendable {
         var spare = Int.max
         /// Chunks from here on were never leased.
         var untouched: UInt32 = 0
+        /// Chunks with somebody who does not come back: a backend that was given up in the midst of a call.
+        var lost = 0
     }
 
     /// Chunks of the pool.
@@ -46,7 +50,8 @@ public final class PagePool: @unchecked Sendable {
     /// - Throws: `SystemError` when there is no address space.
     init(bytes: Int, released: @escaping @Sendable () -> Void) throws(SystemError) {
         chunkCount = max(bytes, PagePool.bytesMin) / PagePool.chunkBytes
-        mapping = try .anonymous(count: chunkCount * PagePool.chunkBytes, what: "the buffers of checkpoints")
+        // Address space for what takes the place of lost chunks, once for all of them; it costs nothing until then.
+        mapping = try .anonymous(count: 2 * chunkCount * PagePool.chunkBytes, what: "the buffers of checkpoints")
         mapping.adviseHugePages()
         self.released = released
         state = Mutex(State(free: [], untouched: 0))
@@ -56,10 +61,21 @@ public final class PagePool: @unchecked Sendable {
     /// Chunks nobody leases.
     var freeChunks: Int { state.withLock { available($0) } }
 
+    /// Chunks that may come back to the pool some time: all, as long as others take the places of those that do not.
+    var usableChunks: Int { chunkCount - state.withLock { max(0, $0.lost - chunkCount) } }
+
+    /// Chunks are with somebody who does not come back, or has come back all the same (a negative count): others take their places.
+    func lose(_ count: Int) {
+        state.withLock { $0.lost += count }
+        released()
+    }
+
     /// Bytes that chunks have been backed with and not given back.
     var touchedBytes: Int { state.withLock { (Int($0.untouched) - $0.cold.count) * PagePool.chunkBytes } }
 
-    private func available(_ state: borrowing State) -> Int { state.free.count + state.cold.count + chunkCount - Int(state.untouched) }
+    private func available(_ state: borrowing State) -> Int {
+        state.free.count + state.cold.count + chunkCount + min(state.lost, chunkCount) - Int(state.untouched)
+    }
 
     /// Leases a chunk; nil when fewer than `keeping` would be left.
     func lease(keeping: Int = 0) -> UInt32? {

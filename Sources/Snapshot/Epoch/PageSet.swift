@@ -1,4 +1,5 @@
 internal import AuroraVMM
+import Synchronization
 
 /// Pages with their contents, in order: what changed in an epoch, or a part of it.
 ///
@@ -15,6 +16,7 @@ public final class PageSet: @unchecked Sendable {
     private let entries: [Entry]
     private let chunks: [UInt32]
     private let pool: PagePool?
+    private let isLost = Atomic(false)
 
     /// Pages without order; each key at most once.
     init(_ entries: [Entry], chunks: [UInt32], pool: PagePool) {
@@ -30,7 +32,16 @@ public final class PageSet: @unchecked Sendable {
         pool = nil
     }
 
-    deinit { pool?.release(chunks) }
+    deinit {
+        pool?.release(chunks)
+        if isLost.load(ordering: .relaxed) { pool?.lose(-chunks.count) }
+    }
+
+    /// Whoever has it does not come back: nobody is to wait for its buffers.
+    func lose() {
+        guard !chunks.isEmpty, !isLost.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        pool?.lose(chunks.count)
+    }
 
     /// How many pages there are.
     public var count: Int { entries.count }

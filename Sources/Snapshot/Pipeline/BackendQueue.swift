@@ -23,6 +23,13 @@ final class BackendQueue: @unchecked Sendable {
     enum Item: Sendable {
         case stage(PageSet)
         case write(Epoch)
+
+        var pages: PageSet {
+            switch self {
+            case .stage(let pages): pages
+            case .write(let epoch): epoch.pages
+            }
+        }
     }
 
     private struct State {
@@ -35,13 +42,18 @@ final class BackendQueue: @unchecked Sendable {
         var durableStop: Int64?
         /// Nanoseconds from the stop of the last durable epoch until it was durable.
         var lag: Int64 = 0
-        /// Since when the thread is at what it does for the backend now; nil: it waits for work.
+        /// What the thread is at, and since when; no time while it waits for work.
+        var step = BackendStep.rests
         var busySince: Int64?
+        /// Pages that it has in hand.
+        var inHand: [PageSet] = []
         var isBaseComplete: Bool
         var failure: BackendError?
         /// Whether the failure has been handled, so that who comes now is refused.
         var isFailureHandled = false
         var isStopping = false
+        /// Whether it was given up in the midst of a call of the backend, which may come back or not.
+        var isLost = false
     }
 
     /// Parts of epochs that wait, beyond which no further epoch is begun: one with an empty base gets a part each epoch.
@@ -102,11 +114,28 @@ final class BackendQueue: @unchecked Sendable {
         return isAccepted
     }
 
-    /// Ends the thread when what it has is durable; idempotent, and necessary.
-    func stop() {
+    /// Has the thread end when what it has is durable; nobody waits.
+    func beginStop() {
         state.withLock { $0.isStopping = true }
         wake.signal()
-        thread?.join()
+    }
+
+    /// Ends the thread when what it has is durable; idempotent, and necessary.
+    ///
+    /// - Returns: nil when it has ended. Otherwise what it was at: it is lost then, takes nothing and tells nothing any more, and ends
+    ///   when the backend's call comes back. What it still uses stays with it.
+    func stop(withinNanoseconds limit: Int64) -> BackendStep? {
+        beginStop()
+        let isLost = state.withLock { $0.isLost }
+        guard let thread, !thread.join(withinNanoseconds: isLost ? 0 : limit) else { return nil }
+        let (step, waiting, inHand) = state.withLock { state in
+            state.isLost = true
+            defer { (state.items, state.epochs) = ([], 0) }
+            return (state.step, state.items, state.inHand)
+        }
+        for pages in inHand { pages.lose() }
+        thread.leave()
+        return withExtendedLifetime(waiting) { step }
     }
 
     // MARK: - The thread
@@ -121,12 +150,21 @@ final class BackendQueue: @unchecked Sendable {
                 if let current = scan {
                     if try advance(current, ticket) { scan = nil }
                 } else {
-                    state.withLock { $0.busySince = nil }
+                    enter(.rests)
                     wake.wait(ticket)
-                    state.withLock { $0.busySince = clinux_clock_ns(CLOCK_MONOTONIC) }
                 }
             }
         } catch { fail(error) }
+    }
+
+    private func enter(_ step: BackendStep) {
+        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        state.withLock { ($0.step, $0.busySince) = (step, step == .rests ? nil : now) }
+    }
+
+    /// After each call of the backend: who was given up meanwhile does nothing more.
+    private func goOn() throws(BackendError) {
+        if state.withLock({ $0.isLost }) { throw BackendError(backend: backend.name, reason: "it was given up") }
     }
 
     /// Writes what waits, and returns when it is durable; false when nothing waited.
@@ -138,7 +176,9 @@ final class BackendQueue: @unchecked Sendable {
             report(.progress)
             return true
         }
+        enter(.flushes)
         try backend.flush()
+        try goOn()
         let now = clinux_clock_ns(CLOCK_MONOTONIC)
         state.withLock {
             $0.epochs -= epochs
@@ -155,20 +195,26 @@ final class BackendQueue: @unchecked Sendable {
         let items = state.withLock { state in
             let items = state.items
             state.items = []
+            state.inHand = items.map(\.pages)
             return items
         }
+        defer { state.withLock { $0.inHand = [] } }
         var epochs = 0
         var last: (number: EpochNumber, stop: Int64)?
         for item in items {
             switch item {
-            case .stage(let pages): try backend.stage(pages)
+            case .stage(let pages):
+                enter(.stages)
+                try backend.stage(pages)
             case .write(let epoch):
+                enter(.writes(epoch.number))
                 let previous = state.withLock { $0.written }
                 try backend.write(epoch, after: previous)
                 state.withLock { $0.written = epoch.number }
                 epochs += 1
                 last = (epoch.number, epoch.monotonicClock)
             }
+            try goOn()
         }
         return (items.count, epochs, last)
     }
@@ -180,7 +226,12 @@ final class BackendQueue: @unchecked Sendable {
             piece = try scan.next()
         } catch { throw BackendError(backend: backend.name, reason: "\(error)") }
         switch piece {
-        case .pages(let pages): try backend.stage(pages)
+        case .pages(let pages):
+            state.withLock { $0.inHand = [pages] }
+            defer { state.withLock { $0.inHand = [] } }
+            enter(.scans)
+            try backend.stage(pages)
+            try goOn()
         case .none: wake.wait(ticket, nanoseconds: 1_000_000)
         case .end:
             // What the scan has used is more than epochs need.
@@ -193,6 +244,7 @@ final class BackendQueue: @unchecked Sendable {
     }
 
     private func fail(_ error: BackendError) {
+        if state.withLock({ $0.isLost }) { return }
         let dropped = state.withLock { state in
             state.failure = error
             state.epochs = 0

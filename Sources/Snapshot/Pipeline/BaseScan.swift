@@ -42,7 +42,7 @@ final class BaseScan: @unchecked Sendable {
     /// - Throws: `PipelineError.volume`.
     func next() throws(PipelineError) -> Piece {
         // Half of the pool is for the epochs.
-        guard batch.reserve(BaseScan.piecePages, keeping: pool.chunkCount / 2) else { return .none }
+        guard batch.reserve(BaseScan.piecePages, keeping: pool.usableChunks / 2) else { return .none }
         while page < memory.pageCount, batch.room > 0 { scanPage() }
         // A participant gets a whole piece: it must not have to wait for buffers that come back by this thread.
         while batch.count == 0, participant < participants.count { try scanParticipant() }

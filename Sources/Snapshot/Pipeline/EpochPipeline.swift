@@ -94,18 +94,23 @@ public final class EpochPipeline: Sendable {
         wake.signal()
     }
 
-    /// Detaches a backend when it has written the epochs it was given.
+    /// Detaches a backend when it has written the epochs it was given, or when the time is over.
     ///
-    /// - Throws: `PipelineError.noBackend`.
-    public func detach(_ name: String) throws(PipelineError) {
+    /// - Parameter seconds: how long it may take.
+    /// - Throws: `PipelineError.noBackend`, or `.lost`: it is detached then, with its thread left in a call that has not come back.
+    public func detach(_ name: String, withinSeconds seconds: Double = PipelineConfiguration.partingSeconds) throws(PipelineError) {
         let queue = state.withLock { state in
             state.promisedSince = EpochWorker.now()
             return state.queues.firstIndex { $0.backend.name == name }.map { state.queues.remove(at: $0) }
         }
         guard let queue else { throw .noBackend(name) }
-        queue.stop()
-        settle(name, .noBackend(name))
+        let step = queue.stop(withinNanoseconds: EpochPipeline.nanoseconds(seconds))
+        let loss = step.map { PipelineError.lost(name, $0, seconds: Int(EpochPipeline.nanoseconds(seconds) / 1_000_000_000)) }
+        settle(name, loss ?? .noBackend(name))
+        // More was lost than can be replaced: too little is left to copy a stop's pages to.
+        if let loss, pool.usableChunks < PagePool.chunksMin { fail(loss) }
         wake.signal()
+        if let loss { throw loss }
     }
 
     /// The backends.
@@ -252,20 +257,40 @@ public final class EpochPipeline: Sendable {
         }
     }
 
-    /// Ends the checkpoints when those that were begun are durable; the guest is left as it is.
+    /// Ends the checkpoints when those that were begun are durable, or when the time is over; the guest is left as it is.
     ///
     /// Idempotent.
-    public func stop() {
+    /// - Parameter seconds: how long it may take; what is left then gets a second more.
+    /// - Returns: what has not ended in time, and is left behind: what each was at.
+    @discardableResult
+    public func stop(withinSeconds seconds: Double = PipelineConfiguration.partingSeconds) -> [String] {
+        let deadline = EpochWorker.now() + EpochPipeline.nanoseconds(seconds)
         state.withLock { $0.isStopping = true }
         wake.signal()
-        thread.withLock { $0 }?.join()
+        var left: [String] = []
+        if let thread = thread.withLock({ $0 }), !thread.join(withinNanoseconds: deadline - EpochWorker.now()) {
+            thread.leave()
+            left.append("the thread that makes checkpoints: \(progress.activity)")
+        }
         let queues = state.withLock { state in
             let queues = state.queues + state.retired
             state.queues = []
             state.retired = []
             return queues
         }
-        for queue in queues { queue.stop() }
+        for queue in queues { queue.beginStop() }
+        for queue in queues {
+            let limit = max(deadline - EpochWorker.now(), EpochPipeline.lastNanoseconds)
+            guard let step = queue.stop(withinNanoseconds: limit) else { continue }
+            settle(queue.backend.name, .lost(queue.backend.name, step, seconds: Int(EpochPipeline.nanoseconds(seconds) / 1_000_000_000)))
+            left.append("the backend \(queue.backend.name): \(step)")
+        }
         fail(.stopped, reporting: false)
+        return left
     }
+
+    private static func nanoseconds(_ seconds: Double) -> Int64 { seconds > 0 ? Int64(min(seconds, secondsMax) * 1e9) : 0 }
+    private static let secondsMax = 1e9
+    /// What each backend gets at least, whatever has taken the time before it.
+    private static let lastNanoseconds: Int64 = 1_000_000_000
 }

@@ -70,17 +70,17 @@ extension EpochWorker {
             }
         }
         // An epoch that takes much of the pool goes ahead in parts.
-        if collector.batch.chunksUsed > pool.chunkCount / 4 { stage(&statistics) }
+        if collector.batch.chunksUsed > pool.usableChunks / 4 { stage(&statistics) }
     }
 
     private var situation: RoomStep.Situation {
         RoomStep.Situation(
-            used: collector.batch.chunksUsed, leased: collector.batch.chunksLeased, free: pool.freeChunks, total: pool.chunkCount,
+            used: collector.batch.chunksUsed, leased: collector.batch.chunksLeased, free: pool.freeChunks, total: pool.usableChunks,
             hasTakers: pipeline.state.withLock { !$0.queues.isEmpty })
     }
 
     /// Buffers that a stop should find.
-    func reserve(vainStops: Int) -> Int { planner.reserve(pool: pool.chunkCount * PagePool.chunkPages, vainStops: vainStops) }
+    func reserve(vainStops: Int) -> Int { planner.reserve(pool: pool.usableChunks * PagePool.chunkPages, vainStops: vainStops) }
 
     private func stage(_ statistics: inout EpochStatistics) {
         let pages = collector.takeAll()

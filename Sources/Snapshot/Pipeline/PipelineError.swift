@@ -13,6 +13,8 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
     case nameTaken(String)
     /// A backend failed.
     case backend(BackendError)
+    /// A backend was given up because a call of it has not come back: its name, what it was at, and for how many seconds it was waited for.
+    case lost(String, BackendStep, seconds: Int)
     /// The machine failed.
     case machine(MachineError)
     /// A system call failed.
@@ -33,6 +35,8 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
         case .noBackend(let name?): "The group has no backend \(name)."
         case .nameTaken(let name): "The group has a backend \(name) already; detach it or choose another name."
         case .backend(let error): error.description
+        case .lost(let name, let step, let seconds):
+            "Backend \(name) was given up: for all of \(seconds) s \(step). What was not durable there by then may be lost."
         case .machine(let error): error.description
         case .system(let error): error.description
         case .volume(let map, let reason): "Volume \(map) cannot be read: \(reason)"

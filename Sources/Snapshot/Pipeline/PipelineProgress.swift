@@ -29,6 +29,31 @@ public enum PipelineActivity: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+/// What a backend's thread is at, for whoever waits for it in vain.
+public enum BackendStep: Hashable, Sendable, CustomStringConvertible {
+    /// It waits for work.
+    case rests
+    /// It hands over pages ahead of their epoch.
+    case stages
+    /// It hands over an epoch.
+    case writes(EpochNumber)
+    /// It has what was written made durable.
+    case flushes
+    /// It hands over the contents of the whole group.
+    case scans
+
+    /// What it does, as the end of a sentence.
+    public var description: String {
+        switch self {
+        case .rests: "it waited for work"
+        case .stages: "it was taking in pages"
+        case .writes(let number): "it was writing checkpoint \(number.rawValue)"
+        case .flushes: "it was making checkpoints durable"
+        case .scans: "it was taking in the whole group"
+        }
+    }
+}
+
 /// How a pipeline stands now; all times are nanoseconds of the host's monotonic clock.
 public struct PipelineProgress: Hashable, Sendable {
     /// The time of the look.

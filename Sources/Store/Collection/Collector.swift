@@ -7,7 +7,8 @@ internal import Synchronization
 /// Why nothing is lost, step by step:
 /// 1. With the gate closed for a moment, marking begins: from then on writers mark what they allocate and what they share. The
 ///    collection leaves its stamp, so that shared memory which is not in use now will not believe its hints (`Ground.catchUp`).
-/// 2. Slots are read, *then* the disk is flushed: no power cut takes a stream back behind what was read.
+/// 2. Slots are read, *then* the disk is flushed: no power cut takes a stream back behind what was read. A slot whose write-back failed
+///    before that, and was told to somebody else, is read past the cache: what the disk has of it is marked, too, and it is written anew.
 /// 3. Everything streams refer to is marked. Hints to blocks without a mark are removed from the index; those a writer has just found it
 ///    has marked, or will before it leaves the gate.
 /// 4. With the gate closed again, streams that have grown or appeared are walked once more, and the writers that live now are noted.
@@ -93,8 +94,12 @@ struct Collector {
     ) throws(StoreError) -> (live: Set<SegmentEntry.Owner>, unreadable: [CollectionMarker.Unreadable]) {
         var walker = StreamWalker(identity: ground.identity, source: NodeSource(disk: ground.disk, nodesMax: 1024))
         var marker = CollectionMarker(ground: ground)
+        // What a power cut would bring back is kept as well, until the disk has what is read.
+        let behind = try ground.slotsBehind()
+        for slot in behind { try ground.rewrite(slot: slot.index) }
         let slots = try ground.allSlots()
         try flusher.settle()
+        for slot in behind { try walker.walk(slot.record, slot: slot.index, &marker) }
         for (done, slot) in slots.found.enumerated() {
             progress(.streams(done: done, of: slots.found.count))
             try walker.walk(slot.record, slot: slot.index, &marker)

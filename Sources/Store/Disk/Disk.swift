@@ -23,6 +23,13 @@ public protocol Disk: AnyObject, Sendable {
     ///
     /// - Throws: `DiskError`, also when fewer bytes are there.
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError)
+    /// Fills the buffer, whole blocks, with what a power cut would leave: what readers see but a failed write-back has kept from the disk is
+    /// not among it.
+    ///
+    /// Where nothing lies between readers and disk, or nobody can tell, as `read`.
+    ///
+    /// - Throws: `DiskError`, also when what is on its way cannot be written.
+    func readPastCache(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError)
     /// Writes all parts one after the other, from `offset` on.
     ///
     /// - Throws: `DiskError`; then any part of the bytes may have been written.
@@ -74,6 +81,10 @@ extension Disk {
     public var isConcurrent: Bool { false }
     /// A disk without a cache writes as ever.
     public func writePastCache(_ parts: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) { try write(parts, at: offset) }
+    /// A disk without a cache reads as ever.
+    public func readPastCache(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
+        try read(at: offset, into: buffer)
+    }
     /// A disk that cannot tell has data everywhere.
     public func firstData(from offset: UInt64) -> UInt64 { offset }
 }

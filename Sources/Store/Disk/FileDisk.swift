@@ -87,6 +87,31 @@ public final class FileDisk: Disk {
         return try open(path)
     }
 
+    /// Where a path leads to, now; nil when there is neither file nor device.
+    static func place(of path: String) -> DiskPlace? {
+        let result = clinux_open(path, O_PATH | O_CLOEXEC, 0)
+        guard result >= 0 else { return nil }
+        let descriptor = OwnedDescriptor(adopting: Int32(truncatingIfNeeded: result))
+        var status = stat()
+        guard clinux_fstat(descriptor.rawValue, &status) >= 0 else { return nil }
+        switch Int32(bitPattern: status.st_mode) & S_IFMT {
+        case S_IFREG: return Self.place(status, descriptor.rawValue)
+        case S_IFBLK: return DiskPlace(device: UInt64(status.st_rdev), inode: 0, birth: 0)
+        default: return nil
+        }
+    }
+
+    private static func place(_ status: stat, _ number: Int32) -> DiskPlace {
+        DiskPlace(device: UInt64(status.st_dev), inode: UInt64(status.st_ino), birth: UInt64(clamping: clinux_birth_ns(number)))
+    }
+
+    /// A path from the root on, without links; nil when it leads nowhere.
+    static func absolute(_ path: String) -> String? {
+        guard let found = realpath(path, nil) else { return nil }
+        defer { free(found) }
+        return String(cString: found)
+    }
+
     private static func measure(
         _ number: Int32, _ path: String
     ) throws(DiskError) -> (byteCount: UInt64, isBlockDevice: Bool, place: DiskPlace) {
@@ -94,12 +119,7 @@ public final class FileDisk: Disk {
         let result = clinux_fstat(number, &status)
         guard result >= 0 else { throw DiskError(.open, path, code: Int32(-result)) }
         switch Int32(bitPattern: status.st_mode) & S_IFMT {
-        case S_IFREG:
-            let birth = UInt64(clamping: clinux_birth_ns(number))
-            return (
-                UInt64(clamping: status.st_size), false,
-                DiskPlace(device: UInt64(status.st_dev), inode: UInt64(status.st_ino), birth: birth)
-            )
+        case S_IFREG: return (UInt64(clamping: status.st_size), false, place(status, number))
         case S_IFBLK:
             var count: UInt64 = 0
             let size = withUnsafeMutablePointer(to: &count) { clinux_ioctl(number, CBLK_GETSIZE64, UInt(bitPattern: $0)) }
@@ -311,6 +331,29 @@ extension FileDisk {
         // A device that is broken says so here, rather than at the next flush.
         if failure == .inputOutput { throw DiskError(.write, name, offset: offset, code: failure.rawValue) }
         try write(parts, at: offset)
+    }
+
+    /// Reads with `O_DIRECT`.
+    ///
+    /// The kernel writes what waits to be written, then asks the device. What it has given up to write (a failed write-back leaves such
+    /// pages in the cache, taken for written) is not seen. A file system in memory has no such thing, and nothing to lose.
+    public func readPastCache(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError) {
+        let step = StoreFormat.blockBytes
+        let isAligned =
+            offset % UInt64(step) == 0 && buffer.count % step == 0 && UInt(bitPattern: buffer.baseAddress) % UInt(step) == 0
+        guard isAligned, let number = directDescriptor() else { return try read(at: offset, into: buffer) }
+        var done = 0
+        while done < buffer.count {
+            let position = Int64(clamping: offset) + Int64(done)
+            let result = clinux_pread(number, buffer.baseAddress.map { $0 + done }, buffer.count - done, position)
+            if result == -Int(EINTR) { continue }
+            // Behind the end of the file's data, or not to be had this way.
+            if result == 0 || result == -Int(EINVAL) || result == -Int(EOPNOTSUPP) || result % step != 0 {
+                return try read(at: offset, into: buffer)
+            }
+            guard result > 0 else { throw DiskError(.read, name, offset: offset, code: Int32(truncatingIfNeeded: -result)) }
+            done += result
+        }
     }
 
     private func directDescriptor() -> Int32? {

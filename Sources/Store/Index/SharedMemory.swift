@@ -36,10 +36,13 @@ final class SharedMemory: @unchecked Sendable {
     private let mapping: Mapping
     /// Held as long as this is in use, so that a collector sees who uses which memory.
     private let presence: any DiskLockHandle
+    /// Held for the same time: nobody removes the file behind it.
+    private let use: SharedDescriptor?
 
     /// Uses a mapping whose header has been written or checked; nil when somebody collects with another one.
     private init?(
-        _ mapping: Mapping, shape: SharedMemoryShape, number: UInt32, file: SharedMemoryFile?, isNew: Bool, disk: any Disk
+        _ mapping: Mapping, shape: SharedMemoryShape, number: UInt32, file: SharedMemoryFile?, use: SharedDescriptor?, isNew: Bool,
+        disk: any Disk
     ) throws(StoreError) {
         do throws(DiskError) {
             guard let presence = try disk.lock(.sharedMemory(number), exclusive: false, wait: false) else { return nil }
@@ -47,6 +50,7 @@ final class SharedMemory: @unchecked Sendable {
         } catch { throw .disk(error) }
         self.mapping = mapping
         self.file = file
+        self.use = use
         self.shape = shape
         self.number = number
         self.isNew = isNew
@@ -59,7 +63,8 @@ final class SharedMemory: @unchecked Sendable {
             do throws(SystemError) { mapping = try Mapping.anonymous(count: shape.byteCount, what: "the store's index") } catch {
                 throw StoreError(error)
             }
-            return try SharedMemory(mapping, shape: shape, number: UInt32.random(in: 1..<UInt32.max), file: nil, isNew: true, disk: disk)
+            let number = UInt32.random(in: 1..<UInt32.max)
+            return try SharedMemory(mapping, shape: shape, number: number, file: nil, use: nil, isNew: true, disk: disk)
         }
     }
 
@@ -75,17 +80,19 @@ final class SharedMemory: @unchecked Sendable {
             let lock = try disk.take(.slots)
             defer { withExtendedLifetime(lock) {} }
             let file: SharedMemoryFile
-            let found: (mapping: Mapping, shape: SharedMemoryShape, number: UInt32)
+            let found: (mapping: Mapping, shape: SharedMemoryShape, number: UInt32, use: SharedDescriptor)
             let isNew: Bool
             do throws(SystemError) {
-                file = try SharedMemoryFile(directory: directory, identity: identity, place: disk.place, layout: layout)
+                file = try SharedMemoryFile(directory: directory, identity: identity, disk: disk, layout: layout)
                 let existing = try file.openExisting()
                 isNew = existing == nil
                 if let existing { found = existing } else { found = try file.create(indexBytes: indexBytes) }
             } catch {
                 throw StoreError(error)
             }
-            return try SharedMemory(found.mapping, shape: found.shape, number: found.number, file: file, isNew: isNew, disk: disk)
+            if isNew { SharedMemoryFile.removeForsaken(in: directory) }
+            return try SharedMemory(
+                found.mapping, shape: found.shape, number: found.number, file: file, use: found.use, isNew: isNew, disk: disk)
         }
     }
 

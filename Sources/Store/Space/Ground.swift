@@ -63,6 +63,37 @@ final class Ground: StoreGround {
         return (found, damaged)
     }
 
+    /// The slots as a power cut would leave them, where that is not as they are read.
+    ///
+    /// A slot that was written and whose write-back failed reads well from the cache for as long as that holds it. Its writer is told, if it
+    /// lives; whoever comes later is not.
+    func slotsBehind() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
+        var behind: [(index: UInt32, record: SlotRecord)] = []
+        for (index, copies) in try slotTable.written(pastCache: true) {
+            guard let newest = copies.newest, let record = copies.sectors[newest]?.record else { continue }
+            if try slotTable.copies(of: index..<index + 1)[0].record != record { behind.append((index, record)) }
+        }
+        return behind
+    }
+
+    /// Writes what a slot is read as once more, where that is not what the disk has, and nobody writes the stream.
+    ///
+    /// The same bytes in the same place: whatever becomes of it, one of the two is there. Not durable yet.
+    /// - Parameter isWritten: false to look only.
+    /// - Returns: false where nothing is behind any more, or somebody writes the stream.
+    @discardableResult
+    func rewrite(slot index: UInt32, isWritten: Bool = true) throws(StoreError) -> Bool {
+        guard let held = try disk.tryLock(.stream(slot: index), wait: false) else { return false }
+        defer { withExtendedLifetime(held) {} }
+        let range = index..<index + 1
+        guard try slotTable.copies(of: range, pastCache: true)[0].record != slotTable.copies(of: range)[0].record else { return false }
+        guard isWritten else { return true }
+        let copies = try slotTable.copies(of: index..<index + 1)[0]
+        guard let newest = copies.newest, let sector = copies.sectors[newest] else { return true }
+        try slotTable.write(sector, to: index, copy: newest)
+        return true
+    }
+
     func damagedSlots() throws(StoreError) -> Set<UInt32> { Set(try allSlots().damaged.map(\.index)) }
 
     func slotDamage() throws(StoreError) -> StoreError? {

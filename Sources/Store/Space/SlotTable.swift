@@ -12,6 +12,8 @@ struct SlotTable: Sendable {
         var damage: [StoreError?] = [nil, nil]
         /// Whether there is anything in either.
         var isWritten: Bool { sectors[0] != nil || sectors[1] != nil || damage[0] != nil || damage[1] != nil }
+        /// The stream in it, as the copy that counts says.
+        var record: SlotRecord? { newest.flatMap { sectors[$0]?.record } }
         /// The copy that counts: the newer of the valid ones.
         var newest: Int? {
             switch (sectors[0]?.generation, sectors[1]?.generation) {
@@ -46,16 +48,25 @@ struct SlotTable: Sendable {
     }
 
     /// Reads both copies of consecutive slots.
-    func copies(of slots: Range<UInt32>) throws(StoreError) -> [Copies] {
+    ///
+    /// - Parameter pastCache: as a power cut would leave them.
+    func copies(of slots: Range<UInt32>, pastCache: Bool = false) throws(StoreError) -> [Copies] {
         var result = [Copies](repeating: Copies(), count: slots.count)
-        let sector = StoreFormat.sectorBytes
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: slots.count * sector, alignment: 64)
-        defer { buffer.deallocate() }
+        let (sector, block) = (StoreFormat.sectorBytes, UInt64(StoreFormat.blockBytes))
         for copy in 0..<2 {
             let start = layout.slotOffset(slots.lowerBound, copy: copy)
-            do throws(DiskError) { try disk.read(at: start, into: buffer) } catch { throw .disk(error) }
+            let end = start + UInt64(slots.count * sector)
+            // Whole blocks: a copy of all slots ends with one.
+            let first = start / block * block
+            let buffer = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: Int((end - first + block - 1) / block * block), alignment: StoreFormat.blockBytes)
+            defer { buffer.deallocate() }
+            do throws(DiskError) {
+                if pastCache { try disk.readPastCache(at: first, into: buffer) } else { try disk.read(at: first, into: buffer) }
+            } catch { throw .disk(error) }
             for index in 0..<slots.count {
-                let bytes = UnsafeRawBufferPointer(rebasing: buffer[index * sector..<(index + 1) * sector])
+                let place = Int(start - first) + index * sector
+                let bytes = UnsafeRawBufferPointer(rebasing: buffer[place..<place + sector])
                 do throws(StoreError) {
                     result[index].sectors[copy] = try SlotSector.decode(bytes, identity: identity, at: start + UInt64(index * sector))
                 } catch {
@@ -70,7 +81,9 @@ struct SlotTable: Sendable {
     private static let slotsAtOnce: UInt32 = 256
 
     /// Both copies of all slots that were ever written; what never was is not even read where the disk knows.
-    func written() throws(StoreError) -> [(index: UInt32, copies: Copies)] {
+    ///
+    /// - Parameter pastCache: as a power cut would leave them.
+    func written(pastCache: Bool = false) throws(StoreError) -> [(index: UInt32, copies: Copies)] {
         let sector = UInt64(StoreFormat.sectorBytes)
         var result: [(index: UInt32, copies: Copies)] = []
         var first: UInt32 = 0
@@ -83,7 +96,9 @@ struct SlotTable: Sendable {
             first = max(first, min(data[0], data[1]))
             guard first < layout.slotCount else { break }
             let end = min(layout.slotCount, first + Self.slotsAtOnce)
-            for (index, copies) in zip(first..<end, try copies(of: first..<end)) where copies.isWritten { result.append((index, copies)) }
+            for (index, copies) in zip(first..<end, try copies(of: first..<end, pastCache: pastCache)) where copies.isWritten {
+                result.append((index, copies))
+            }
             first = end
         }
         return result

@@ -1,14 +1,38 @@
+internal import Linux
 import Synchronization
 
 /// The one writer of a stream: takes epochs in, and makes them durable.
 ///
 /// Epochs are filled by one thread; another one may `flush` those that are closed meanwhile, so that several are in flight. After a failed
 /// write or flush the writer is broken: everything throws until the stream is opened again, which goes on from what is really there.
+///
+/// A write that does not come back (a disk that no longer answers) keeps the others who use the writer for `turnNanoseconds`, and then
+/// they are told: `StoreError.busy`. What the writer last knew can always be asked.
 public final class StreamWriter: @unchecked Sendable {
-    // Safety: `core` and `held` are only used with `lock` held.
+    // Safety: `core` and `held` are only used by whoever has the `turn`.
     private let core: WriterCore
-    private let lock = Mutex(())
+    private let turn = Turn()
     private var held: (any DiskLockHandle)?
+    private let kept: KeptCheckpoints
+    private let glance: Mutex<Glance>
+    /// How long a call waits for another one: a batch of pages, or an epoch of the largest size on a slow disk.
+    static let turnNanoseconds: Int64 = 60_000_000_000
+
+    /// What others may know without waiting for the disk.
+    private struct Glance {
+        var name: String
+        var lastNumber: UInt64
+        var durableNumber: UInt64
+        var isBroken: Bool
+
+        init(_ core: WriterCore) {
+            name = core.record.name
+            lastNumber = core.lastNumber
+            durableNumber = core.durableNumber
+            isBroken = core.broken != nil
+        }
+    }
+
     /// The stream.
     public let identity: StreamIdentity
 
@@ -16,28 +40,30 @@ public final class StreamWriter: @unchecked Sendable {
         self.core = core
         self.held = held
         identity = core.record.stream
+        kept = core.kept
+        glance = Mutex(Glance(core))
     }
 
     private func locked<Result>(_ body: (WriterCore) throws(StoreError) -> Result) throws(StoreError) -> Result {
-        try lock.withLock { _ throws(StoreError) in try body(core) }
+        try turn.take(
+            "another call of the stream's writer", withinNanoseconds: StreamWriter.turnNanoseconds,
+            orThrow: { StoreError.busy(store: core.ground.disk.name, reason: "\($0): the disk may not answer") }
+        ) { () throws(StoreError) in
+            defer { glance.withLock { $0 = Glance(core) } }
+            return try body(core)
+        }
     }
 
     /// The stream's name.
-    public var name: String { lock.withLock { _ in core.record.name } }
+    public var name: String { glance.withLock { $0.name } }
     /// The newest checkpoint, durable or not; 0 for none.
     ///
     /// An epoch's number must be greater.
-    public var lastNumber: UInt64 { lock.withLock { _ in core.lastNumber } }
+    public var lastNumber: UInt64 { glance.withLock { $0.lastNumber } }
     /// The newest checkpoint that is known to be durable.
-    public var durableNumber: UInt64 { lock.withLock { _ in core.durableNumber } }
+    public var durableNumber: UInt64 { glance.withLock { $0.durableNumber } }
     /// Whether a failure has made the writer useless.
-    public var isBroken: Bool { lock.withLock { _ in core.broken != nil } }
-
-    /// How the stream is written; can be changed at any time.
-    public var options: WriterOptions {
-        get { lock.withLock { _ in core.options } }
-        set { lock.withLock { _ in core.options = newValue } }
-    }
+    public var isBroken: Bool { glance.withLock { $0.isBroken } }
 
     // MARK: epochs
 
@@ -82,7 +108,9 @@ public final class StreamWriter: @unchecked Sendable {
     }
 
     /// Throws the open epoch away, as if it had never begun.
-    public func abandon() { lock.withLock { _ in core.abandon() } }
+    ///
+    /// Where another call does not come back it stays open, and nothing of it becomes part of a checkpoint.
+    public func abandon() { try? locked { core throws(StoreError) in core.abandon() } }
 
     /// Makes all epochs durable that are closed when it is called.
     ///
@@ -97,7 +125,8 @@ public final class StreamWriter: @unchecked Sendable {
         }
         guard let target else { return durableNumber }
         do throws(StoreError) { try flusher.settle() } catch {
-            lock.withLock { _ in core.fail(error) }
+            // The flusher stays failed: where another call does not come back nothing is called durable all the same.
+            try? locked { core throws(StoreError) in core.fail(error) }
             throw error
         }
         return try locked { core throws(StoreError) in
@@ -110,7 +139,7 @@ public final class StreamWriter: @unchecked Sendable {
     }
 
     /// Thinning passes over a checkpoint as long as this writer lives: a machine fetches its untouched pages through its tables.
-    public func keep(_ number: UInt64) { lock.withLock { _ in core.keep(number) } }
+    public func keep(_ number: UInt64) { kept.keep(number) }
 
     /// Thinning passes over a checkpoint until `letGo`: found and kept in one, so that nothing drops it in between.
     ///
@@ -118,7 +147,7 @@ public final class StreamWriter: @unchecked Sendable {
     public func hold(_ number: UInt64) throws(StoreError) { try locked { core throws(StoreError) in try core.hold(number) } }
 
     /// Takes one `hold` or `keep` of a checkpoint back.
-    public func letGo(_ number: UInt64) { lock.withLock { _ in core.letGo(number) } }
+    public func letGo(_ number: UInt64) { kept.letGo(number) }
 
     /// The next epoch continues an earlier checkpoint of this stream than the last.
     ///
@@ -150,7 +179,7 @@ public final class StreamWriter: @unchecked Sendable {
     ///
     /// - Throws: `StoreError`.
     public func current(in store: Store) throws(StoreError) -> CheckpointReader? {
-        let parent = lock.withLock { _ in core.parent }
+        let parent = try locked { core throws(StoreError) in core.parent }
         return parent.number == 0 ? nil : try store.checkpoint(parent)
     }
 

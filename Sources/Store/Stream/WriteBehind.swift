@@ -58,7 +58,8 @@ final class WriteBehind {
 
     init(_ disk: any Disk) { self.disk = disk }
 
-    // The kernel must not read from buffers that are freed.
+    // The kernel must not read from buffers that are freed: a disk that does not answer holds the thread that writes a history, for which
+    // nobody waits without a bound (`EpochPipeline.detach`, `Turn`).
     deinit { underWay?.thread?.join() }
 
     /// Begins to write; the bytes stay as they are until `land` has returned.

@@ -79,7 +79,7 @@ extension WriterCore {
     }
 
     private func isDroppable(_ entry: CheckpointEntry) -> Bool {
-        entry.name.isEmpty && entry.number != lastNumber && kept[entry.number] == nil
+        entry.name.isEmpty && entry.number != lastNumber && !kept.contains(entry.number)
             && CheckpointReference(stream: record.stream, number: entry.number) != parent
     }
 
@@ -118,7 +118,7 @@ extension WriterCore {
                 throw .checkpointProtected(stream: record.name, number: number, reason: "the stream goes on from it")
             }
             // Whatever is forced: pages of it may be read until the writer ends.
-            if kept[number] != nil {
+            if kept.contains(number) {
                 throw .checkpointProtected(stream: record.name, number: number, reason: "a running machine still reads from it")
             }
             if !entry.name.isEmpty, !force {

@@ -1,17 +1,8 @@
 extension WriterCore {
-    /// Somebody reads pages through a checkpoint's tables, one more time than before.
-    func keep(_ number: UInt64) { kept[number, default: 0] += 1 }
-
     /// Keeps a checkpoint that is in the history.
     func hold(_ number: UInt64) throws(StoreError) {
         guard try history.find(number) != nil else { throw .noCheckpoint(stream: record.name, wanted: "number \(number)") }
-        keep(number)
-    }
-
-    /// One of those who kept a checkpoint needs it no more.
-    func letGo(_ number: UInt64) {
-        guard let count = kept[number] else { return }
-        kept[number] = count > 1 ? count - 1 : nil
+        kept.keep(number)
     }
 
     /// Makes a checkpoint's contents the newest checkpoint: its tables and state, referred to and not copied.

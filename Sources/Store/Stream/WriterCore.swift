@@ -32,8 +32,8 @@ final class WriterCore {
     var lastOffset: UInt64
     var durableSequence: UInt64
     var durableNumber: UInt64
-    /// Numbers that thinning passes over, as somebody still reads pages through their tables, and how many do.
-    var kept: [UInt64: Int] = [:]
+    /// Numbers that thinning passes over.
+    let kept = KeptCheckpoints()
     var epoch: OpenEpoch?
     /// An anchor that has been written; the slot may refer to it after the next flush.
     var pendingAnchor: DataReference?

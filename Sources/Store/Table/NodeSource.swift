@@ -77,9 +77,9 @@ extension Disk {
         do throws(DiskError) { try read(at: offset, into: buffer) } catch { throw .disk(error) }
     }
 
-    /// Something to flush by, with the store's error.
+    /// Something to flush by, with the store's error; once it has failed it goes on failing.
     func flusher() throws(StoreError) -> any DiskFlusher {
-        do throws(DiskError) { return try openFlusher() } catch { throw .disk(error) }
+        do throws(DiskError) { return LastingFlusher(try openFlusher(), disk: name) } catch { throw .disk(error) }
     }
 }
 

@@ -89,14 +89,19 @@ final class BuildMachine {
     /// The channel to the function's runtime.
     func function() throws -> FunctionChannel { try FunctionChannel(adopting: try connect(FunctionLimits.vsockPort)) }
 
+    /// How long a guest may take to answer one.
+    private static let connectSeconds = 10.0
+
     private func connect(_ port: UInt32) throws -> OwnedDescriptor {
         let machine = machine.machine
-        let result = PromisedAnswer.of { () async -> Result<SharedDescriptor, VsockError> in
+        let result = PromisedAnswer.of(withinSeconds: BuildMachine.connectSeconds) { () async -> Result<SharedDescriptor, VsockError> in
             do throws(VsockError) {
                 return .success(SharedDescriptor(try await machine.connectVsock(port: port)))
             } catch { return .failure(error) }
         }
-        let socket = try result.get()
+        guard let socket = try result?.get() else {
+            throw FunctionBuildError.machine("its guest does not answer a connection within \(Int(BuildMachine.connectSeconds)) s")
+        }
         let number = try systemCall("duplicate", "a connection") { clinux_fcntl(socket.rawValue, F_DUPFD_CLOEXEC, 0) }
         return OwnedDescriptor(adopting: Int32(number))
     }

@@ -67,11 +67,12 @@ struct DiskCheckMachine {
     }
 
     private static func connect(_ machine: Machine) throws -> OwnedDescriptor {
-        let result = PromisedAnswer.of { () async -> Result<SharedDescriptor, VsockError> in
+        let result = PromisedAnswer.of(withinSeconds: Double(bootSeconds)) { () async -> Result<SharedDescriptor, VsockError> in
             do throws(VsockError) {
                 return .success(SharedDescriptor(try await machine.connectVsock(port: AgentLimits.vsockPort)))
             } catch { return .failure(error) }
         }
+        guard let result else { throw DiskCheckError(said: "its machine does not answer a connection within \(bootSeconds) seconds") }
         return try OwnedDescriptor.duplicate(of: try result.get())
     }
 

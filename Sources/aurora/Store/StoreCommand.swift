@@ -137,11 +137,13 @@ struct StoreInspectCommand: ParsableCommand {
 /// `aurora gc`, also `aurora store gc`.
 struct GcCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "gc", abstract: "Free what no checkpoint needs any more; groups run on meanwhile.")
+        commandName: "gc", abstract: "Free what no checkpoint needs any more; groups run on meanwhile.",
+        discussion: "Groups of --rm whose process was killed go first: those that can be resumed a day after they were found dead.")
 
     @OptionGroup var store: StoreOptions
 
     func run() throws {
+        ForsakenGroups.collect()
         let access = try store.open()
         defer { StoreCommand.endProgress() }
         let done = try access.inTurn { try $0.collect(progress: StoreCommand.progress("collecting")) }

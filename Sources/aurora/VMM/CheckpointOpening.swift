@@ -31,6 +31,7 @@ final class CheckpointOpening: Sendable {
         self.storePath = storePath
     }
 
+    // Its thread refers to it: that one has ended, or is the caller.
     deinit { thread.withLock { $0 }?.join() }
 
     /// Begins to read.

@@ -70,7 +70,7 @@ extension GroupMachineOfStore: GroupPersistence {
     // MARK: - Backends
 
     func attach(_ kind: BackendKind) throws {
-        try order.withLock { _ in
+        try inOrder("an attachment") {
             guard !report().backends.contains(where: { $0.kind == kind }) else {
                 throw GroupError(.invalidValue, "The group has the backend \(kind.rawValue) already")
             }
@@ -101,21 +101,38 @@ extension GroupMachineOfStore: GroupPersistence {
         do throws(PipelineError) { try pipeline.attach(backend) } catch { throw GroupError(.host, "\(error)") }
     }
 
-    func detach(_ kind: BackendKind) throws {
-        try order.withLock { _ in
+    func detach(_ kind: BackendKind, within seconds: Double) throws {
+        try inOrder("a detachment", withinSeconds: seconds) {
             guard let pipeline = state.withLock({ $0.pipeline }), pipeline.backends.contains(where: { $0.name == kind.rawValue }) else {
                 throw GroupError(.invalidValue, "The group has no backend \(kind.rawValue)")
             }
             if kind == .store { state.withLock { $0.history }?.giveUpWaiting() }
-            do throws(PipelineError) { try pipeline.detach(kind.rawValue) } catch { throw GroupError(.host, "\(error)") }
+            var failure: PipelineError?
+            do throws(PipelineError) { try pipeline.detach(kind.rawValue, withinSeconds: seconds) } catch { failure = error }
             let history = state.withLock { state -> StoreHistory? in
                 if kind == .memory { state.memory = nil }
                 guard kind == .store else { return nil }
                 defer { state.history = nil }
                 return state.history
             }
-            history?.finish()
+            let isFinished = history?.finish(withinSeconds: GroupMachineOfStore.historySeconds) ?? true
+            if let failure { throw GroupMachineOfStore.detached(failure) }
+            guard isFinished else {
+                throw GroupError(
+                    .timeout,
+                    "The backend \(kind.rawValue) was let go, but the end of the history has not been written: a disk may not answer",
+                    remedy: GroupMachineOfStore.lossRemedy)
+            }
         }
+    }
+
+    private static let lossRemedy =
+        "The group runs on without it. When the disk answers again, go on with: aurora attach GROUP --backend store"
+
+    /// What somebody hears who let go of a backend that did not end in order.
+    private static func detached(_ error: PipelineError) -> GroupError {
+        guard case .lost = error else { return GroupError(.host, "\(error)") }
+        return GroupError(.timeout, "\(error)", remedy: lossRemedy)
     }
 
     func setPeriod(_ period: PersistencePeriod) throws {
@@ -130,7 +147,7 @@ extension GroupMachineOfStore: GroupPersistence {
         guard let name else { return try take(pipeline, nil, within: seconds) }
         // A name that is taken would make the backend fail. Only the look is in order with others: what waits for a backend must not
         // keep anybody from letting go of it.
-        try order.withLock { _ in
+        try inOrder("a look at the names of checkpoints", withinSeconds: seconds) {
             try refuseTaken(name)
             let isNew = state.withLock { $0.namesAsked.insert(name).inserted }
             guard isNew else {
@@ -165,7 +182,7 @@ extension GroupMachineOfStore: GroupPersistence {
         if result == nil, let request {
             // Taken back, so that nobody is told later; one that is just being answered is answered.
             withdrawal = pipeline.withdraw(request)
-            if withdrawal == .answered { result = answer.wait(seconds: .infinity) { false } }
+            if withdrawal == .answered { result = answer.wait(seconds: GroupMachineOfStore.answeringSeconds) { false } }
         }
         // The name of what was begun and not waited for stays in use.
         if let name, withdrawal == .answered || withdrawal == .notBegun { state.withLock { _ = $0.namesAsked.remove(name) } }
@@ -177,6 +194,9 @@ extension GroupMachineOfStore: GroupPersistence {
         case nil: throw notDurable(history, seconds, withdrawal)
         }
     }
+
+    /// An answer that is on its way comes by a thread that waits for nothing: this long on the most crowded host.
+    private static let answeringSeconds = 10.0
 
     /// Who asks is told what it waits for, and may come again; what has been begun may become durable all the same.
     private func notDurable(_ history: StoreHistory?, _ seconds: Double, _ withdrawal: EpochPipeline.Withdrawal) -> GroupError {

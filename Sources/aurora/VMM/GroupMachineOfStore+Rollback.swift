@@ -21,7 +21,7 @@ extension GroupMachineOfStore {
     }
 
     func rollback(to choice: CheckpointChoice, atStandstill: () -> Void) throws -> GroupContext {
-        try order.withLock { _ in
+        try inOrder("a rollback") {
             guard let (pipeline, history) = state.withLock({ state in state.pipeline.flatMap { one in state.history.map { (one, $0) } } })
             else {
                 throw GroupError(
@@ -39,7 +39,9 @@ extension GroupMachineOfStore {
                 history.writer.letGo(target.number)
                 throw error
             }
-            pipeline.stop()
+            let left = pipeline.stop()
+            // Who comes back later must not meet another's machine.
+            guard left.isEmpty else { throw loss("It cannot be put back: \(left.joined(separator: "; ")), and did not come back") }
             return try stand(on: target, orOn: last, history, atStandstill)
         }
     }
@@ -171,7 +173,11 @@ extension GroupMachineOfStore {
         pages.formUnion(dirty)
         do throws(MachineError) {
             try machine.load(point.saved, replacing: pages.sorted(), from: CheckpointPages(point.reader, map: 0))
-        } catch { throw Overwritten(cause: error) }
+        } catch {
+            // What could not be read is another checkpoint's: this one's takes its place.
+            if case .memory = error { throw error }
+            throw Overwritten(cause: error)
+        }
         for disk in disks.volumes {
             let blocks = Int(disk.volume.byteCount) / CheckpointedVolume.blockBytes
             try disk.volume.reset(to: CheckpointPages(point.reader, map: disk.map), baseBlocks: blocks)

@@ -31,7 +31,7 @@ final class GroupMachineOfStore: GroupMachine {
     private let workingSet: WorkingSetKeeper?
     let state = Mutex(State())
     /// Attaching, detaching, rolling back and naming: one at a time.
-    let order = Mutex(())
+    private let order = Turn()
 
     struct State {
         var pipeline: EpochPipeline?
@@ -121,9 +121,33 @@ final class GroupMachineOfStore: GroupMachine {
         }
         state.withLock { $0.healthWatch.take() }?.end()
         workingSet?.leave(machine)
-        machine.stop()
+        machine.stop(seconds: GroupMachineOfStore.machineSeconds)
         history?.giveUpWaiting()
-        pipeline?.stop()
-        history?.finish()
+        var left = pipeline?.stop(withinSeconds: GroupMachineOfStore.backendsSeconds) ?? []
+        if let history, !history.finish(withinSeconds: GroupMachineOfStore.historySeconds) { left.append("the writer of its history") }
+        if !left.isEmpty { environment.warn("Left behind, as it did not come back: \(left.joined(separator: "; "))") }
+    }
+
+    /// What ends with the group may take so long; what is still on its way to the backends then has never been called durable.
+    private static let machineSeconds = 5
+    private static let backendsSeconds = 8.0
+    static let historySeconds = 4.0
+
+    /// How long somebody waits for another one who attaches, detaches or rolls back, in nanoseconds.
+    private static let orderNanoseconds: Int64 = 60_000_000_000
+
+    /// Does what changes backends or history while nobody else does.
+    ///
+    /// - Throws: `GroupError` that names what has been going on for too long, or what `body` throws.
+    func inOrder<Result>(
+        _ what: StaticString, withinSeconds seconds: Double? = nil, _ body: () throws -> Result
+    ) throws -> Result {
+        let limit = seconds.map { Int64($0 * 1e9) } ?? GroupMachineOfStore.orderNanoseconds
+        let refusal = { (denial: Turn.Denial) -> any Error in
+            GroupError(
+                .timeout, "The group is busy: \(denial). It may be waiting for a disk that does not answer",
+                remedy: "See how it goes with: aurora ps")
+        }
+        return try order.take(what, withinNanoseconds: limit, orThrow: refusal, body)
     }
 }

@@ -16,13 +16,13 @@ final class PromisedAnswer<Answer: Sendable>: Sendable {
         given.signal()
     }
 
-    /// What an asynchronous function answers; never on a thread of Swift's own pool.
-    static func of(_ body: @escaping @Sendable () async -> Answer) -> Answer {
+    /// What an asynchronous function answers within some seconds; nil when it does not, and its answer is dropped when it comes.
+    ///
+    /// Never on a thread of Swift's own pool.
+    static func of(withinSeconds seconds: Double, _ body: @escaping @Sendable () async -> Answer) -> Answer? {
         let promised = PromisedAnswer()
         Task.detached { promised.set(await body()) }
-        while true {
-            if let answer = promised.wait(seconds: .infinity, unless: { false }) { return answer }
-        }
+        return promised.wait(seconds: seconds) { false }
     }
 
     /// The answer; nil when it did not come in time, or an obstacle keeps it.

@@ -84,8 +84,16 @@ final class StoreHistory: Sendable {
     func again(_ machine: GroupMachineOfStore) -> StoreHistory { StoreHistory(access, writer, machine) }
 
     /// Ends the writing; the next opening has nothing to recover.
-    func finish() {
-        do throws(StoreError) { try writer.finish() } catch { EngineMessage.write("Cannot end the history in good order: \(error)") }
+    ///
+    /// - Returns: false when that takes longer; it goes on behind everybody's back, and until it is over nobody else writes the history.
+    func finish(withinSeconds seconds: Double) -> Bool {
+        let done = PromisedAnswer<Bool>()
+        let end = { @Sendable [writer] in
+            do throws(StoreError) { try writer.finish() } catch { EngineMessage.write("Cannot end the history in good order: \(error)") }
+            done.set(true)
+        }
+        do throws(SystemError) { try DetachedThread.start("history-end", end) } catch { end() }
+        return done.wait(seconds: seconds) { false } ?? false
     }
 
     /// An epoch is durable: looks after the space of the store now and then.

@@ -42,6 +42,8 @@ struct VMMCommand: ParsableCommand {
         let number = try systemCall("receive", "signals") { clinux_signal_descriptor(signals, Int32(signals.count)) }
         let termination = SharedDescriptor(OwnedDescriptor(adopting: Int32(number)))
         let configuration = try GroupDirectory(name: name, in: data).configuration()
+        // Before it has threads and memory, which would stay where they are.
+        try GroupCgroup(OwnProcess.environment)?.enter(name, memoryBytes: configuration.memoryBytes)
         let storePath = data.storePath(of: configuration)
         let origin = restore.flatMap { CheckpointAddress(parsing: $0) }
         guard restore == nil || origin != nil else { throw GroupError(.invalidValue, "--restore takes STREAM@NUMBER") }
@@ -52,11 +54,24 @@ struct VMMCommand: ParsableCommand {
             makeMachine: { try VirtualMachineMaker.make($0, opening) })
         let code = runtime.run(lock: GroupLock(adopting: lock), client: SharedDescriptor(client))
         // The group's files are gone; so must be its history.
-        if configuration.removeWhenEnded {
-            try? StoreAccess.openIfPresent(storePath)?.removeStream(GroupDirectory.streamName(name))
-        }
+        if configuration.removeWhenEnded { removeHistory(of: name, storePath) }
         // The end of the process is the end of everything in it: no thread needs to be waited for.
         _exit(code)
+    }
+
+    /// How long the removal of a history may take: a disk that does not answer must not keep the process.
+    private static let removalSeconds = 10.0
+
+    private static func removeHistory(of name: GroupName, _ storePath: String) {
+        let done = PromisedAnswer<Bool>()
+        let remove = { @Sendable in
+            try? StoreAccess.openIfPresent(storePath)?.removeStream(GroupDirectory.streamName(name))
+            done.set(true)
+        }
+        guard (try? DetachedThread.start("removal", remove)) != nil else { return remove() }
+        if done.wait(seconds: removalSeconds, unless: { false }) == nil {
+            EngineMessage.write("The history of \(name) has not been removed within \(Int(removalSeconds)) s: a disk may not answer")
+        }
     }
 
     /// Takes over a descriptor the launcher passed; nil when there is none.

@@ -1,5 +1,6 @@
 import Foundation
 import Linux
+import Synchronization
 import Testing
 
 @testable import AuroraVMM
@@ -100,6 +101,18 @@ struct RollbackTests {
         try console.wait(tick: before.tick + 3)
         machine.pause()
         #expect(throws: MachineError.self) { try machine.load(state, replacing: [machine.memory.pageCount], from: pages) }
+        // Where another one can be had it is put back to that, as if nothing had been.
+        let all = Array(0..<machine.memory.pageCount)
+        let again = RecordedPages(machine.memory.regions.map(\.mapping))
+        let now = try machine.save()
+        pages.behaviour.withLock { $0.failing = [all.count / 2] }
+        #expect(throws: MachineError.self) { try machine.load(state, replacing: all, from: pages) }
+        try machine.load(now, replacing: all, from: again)
+        let later = try #require(console.counters)
+        machine.resume()
+        try console.wait(tick: later.tick + 3)
+        machine.pause()
+        #expect(throws: MachineError.self) { try machine.load(state, replacing: all, from: pages) }
         machine.resume()
         try console.wait("the end") { _ in machine.end }
         guard case .failed(let reason)? = machine.end else {

@@ -78,6 +78,27 @@ struct InheritedGeneratorsTests {
         #expect(Self.words(mapping) == expected)
     }
 
+    /// Wherever a page ends, as long as the half with the counter or the time is on one page with the twin; the allocator gives even places.
+    @Test func generatorsOfGnuTLSAreFoundWhereverAPageEnds() throws {
+        let constant = Array("expand 32-byte k".utf8).withUnsafeBytes { Array($0.bindMemory(to: UInt64.self)) }
+        let one = constant + [1, 2, 3, 4, 5, 6, 4711, 1, Self.time]
+        var missed: [Int] = []
+        for place in stride(from: 480, through: 520, by: 2) {
+            let (mapping, before) = try Self.memory(one + one, at: place)
+            for page in place % 4 == 0 ? [1, 0] : [0, 1] {
+                InheritedGenerators.expire(in: .init(start: mapping.base + page * pageBytes, count: pageBytes))
+            }
+            var after = Self.words(mapping)
+            for start in [place, place + 11] {
+                if after[start + 8] <= 1 << 24, after[start + 10] != 0 { missed.append(start) }
+                (after[start + 8], after[start + 10]) = (before[start + 8], before[start + 10])
+            }
+            #expect(after == before, "at \(place)")
+        }
+        // Its key is on the first page, count and time on the second, which has nothing else of it.
+        #expect(missed == [505, 507, 509, 511])
+    }
+
     /// Each field counts, and what resembles a generator in all but one is somebody else's.
     @Test func otherContentsStayAsTheyAre() throws {
         for known in Self.openSSL {

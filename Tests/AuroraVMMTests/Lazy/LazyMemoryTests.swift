@@ -82,6 +82,21 @@ struct LazyMemoryTests {
         lazy.stop()
     }
 
+    /// A source that does not come back holds nobody who ends the memory, and is told by the name of the thread that waits for it.
+    @Test func aSourceThatHangsIsLeftBehind() throws {
+        let source = try Self.contents()
+        var policy = LazyPolicy()
+        policy.populatesInBackground = true
+        source.behaviour.withLock { $0.isHeld = true }
+        let (mappings, memory) = try Self.make(source, policy)
+        while source.behaviour.withLock({ $0.waiting }) == 0 { usleep(200) }
+        #expect(memory.stop(seconds: 3) == ["populate"])
+        #expect(memory.stop(seconds: 3600) == [])
+        source.behaviour.withLock { $0.isHeld = false }
+        while source.behaviour.withLock({ $0.waiting }) != 0 { usleep(200) }
+        withExtendedLifetime(mappings) {}
+    }
+
     @Test func manyThreadsTouchAtRandom() throws {
         let (mappings, memory) = try Self.make(try Self.contents())
         let seed = UInt64.random(in: 0...UInt64.max)

@@ -100,6 +100,83 @@ import Testing
         withExtendedLifetime(store) {}
     }
 
+    /// A slot of a dead writer whose write-back failed, of which somebody else was told: readers see it, the disk has the one before.
+    ///
+    /// What that one needs is not freed, and a collection has the slot written once more.
+    @Test(arguments: 1...10) func aSlotOfADeadWriterIsNotBelieved(seed: UInt64) throws {
+        var generator = SeededGenerator(seed: seed)
+        let disk = SimulatedDisk(byteCount: 72 << 20)
+        try Store.create(on: disk, StoreConfiguration(slotCount: 8, identity: StoreIdentity(low: 1, high: 2)))
+        let bystander = disk.openedAgain()
+        let dying = disk.openedAgain()
+        let slots = StoreLayout.slotTableOffset..<StoreLayout.slotTableOffset + 2 * 4096
+        let first = try Store.open(dying, memory: .alone, indexBytes: 1 << 20)
+        let retention = RetentionPolicy.last(UInt64.random(in: 2...40, using: &generator))
+        let writer = try first.createStream(name: "one", time: 1, options: WriterOptions(retention: retention))
+        // The slot of a later anchor than the first, and the content before it was written.
+        var before = disk.image
+        var lost: UInt64?
+        for number in 1...200 as ClosedRange<UInt64> {
+            try write(writer, number)
+            let image = disk.image
+            try writer.flush()
+            let now = disk.image
+            for offset in stride(from: slots.lowerBound, to: slots.upperBound, by: 512) {
+                guard number > 66, now.bytes(at: offset, count: 512) != image.bytes(at: offset, count: 512) else { continue }
+                (before, lost) = (image, offset)
+            }
+            if lost != nil { break }
+        }
+        let place = try #require(lost, "seed \(seed)")
+        dying.kill()
+        disk.loseWriteBack(code: EIO, at: place, count: 512, before: before)
+        #expect(throws: DiskError.self) { try bystander.flush() }
+
+        let collecting = disk.openedAgain()
+        let store = try Store.open(collecting, memory: .alone, indexBytes: 1 << 20)
+        try store.collect()
+        // What was freed is used again, and all of it reaches the disk.
+        let other = try store.createStream(name: "two", time: 1)
+        for number in 1...40 as ClosedRange<UInt64> { try write(other, number) }
+        try other.finish()
+        for image in [disk.platter, disk.image] {
+            let after = try Store.open(SimulatedDisk(image), memory: .alone, indexBytes: 1 << 20)
+            let scrubbed = try after.scrub()
+            #expect(scrubbed.findingCount == 0, "seed \(seed): \(scrubbed.findings)")
+            #expect(try after.history("one").count >= 2)
+            for entry in try after.history("one") {
+                let reader = try after.checkpoint(stream: "one", .number(entry.number))
+                for page in 0..<20 as Range<UInt64> {
+                    #expect(try PageContents.read(PageKey(rawValue: page), from: reader) == PageContents.bytes(entry.number * 1000 + page))
+                }
+            }
+        }
+        try store.collect()
+        #expect(disk.platter.bytes(at: place, count: 512) == disk.image.bytes(at: place, count: 512))
+    }
+
+    /// The same is found, and mended, by a scrub.
+    @Test func aScrubFindsASlotThatIsBehind() throws {
+        let disk = SimulatedDisk(byteCount: 72 << 20)
+        try Store.create(on: disk, StoreConfiguration(slotCount: 8, identity: StoreIdentity(low: 1, high: 2)))
+        let dying = disk.openedAgain()
+        let writer = try Store.open(dying, memory: .alone, indexBytes: 1 << 20).createStream(name: "one", time: 1)
+        try write(writer, 1)
+        try writer.flush()
+        let before = disk.image
+        try writer.name(1, "it")
+        dying.kill()
+        let places = stride(from: StoreLayout.slotTableOffset, to: StoreLayout.slotTableOffset + 2 * 4096, by: 512)
+        let place = try #require(places.first { disk.image.bytes(at: $0, count: 512) != before.bytes(at: $0, count: 512) })
+        disk.loseWriteBack(code: EIO, at: place, count: 512, before: before)
+        try? disk.openedAgain().flush()
+        let store = try Store.open(disk.openedAgain(), memory: .alone, indexBytes: 1 << 20)
+        #expect(try store.scrub().findings.map(\.damage.what) == ["slot"])
+        let repaired = try store.scrub(repairs: true)
+        #expect(repaired.findingCount == 1 && repaired.findings.map(\.damage.what) == ["slot"])
+        #expect(try store.scrub().findingCount == 0)
+    }
+
     @Test func aFileSizeLimitIsNoRoomAndIsNamed() {
         let error = StoreError.disk(DiskError(.write, "disk", offset: 0, code: EFBIG))
         #expect(error.isNoRoom)

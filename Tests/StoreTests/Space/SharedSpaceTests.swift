@@ -1,4 +1,5 @@
 import CLinux
+import Linux
 import StoreSimulation
 import Testing
 
@@ -181,5 +182,31 @@ import Testing
         disk.damage { $0.flip(bit: 1, at: CollectionStamp.offset + 9) }
         #expect(try CollectionStamp.read(disk, identity: StoreIdentity(low: 1, high: 2)) == CollectionStamp.damaged)
         #expect(try store.scrub().findingCount == 0)
+    }
+
+    /// The files of stores that are gone are removed when another one is made; those of stores that are there, or in use, are not.
+    @Test func filesOfStoresThatAreGoneAreRemoved() throws {
+        let (stores, runtime) = (try TemporaryDirectory(), try TemporaryDirectory())
+        func files() throws -> Int { try FileTree.names(in: runtime.path).count }
+        func open(_ name: String) throws -> Store {
+            let path = "\(stores.path)/\(name)"
+            if FileDisk.place(of: path) == nil {
+                let disk = try FileDisk.create(path, byteCount: 72 << 20)
+                try Store.create(on: disk, StoreConfiguration(slotCount: 8, identity: StoreIdentity(low: 1, high: 2)))
+            }
+            return try Store.open(try FileDisk.open(path), memory: .directory(runtime.path), indexBytes: 1 << 20)
+        }
+        let used = try open("used")
+        for name in ["gone", "there", "replaced"] { withExtendedLifetime(try open(name)) {} }
+        #expect(try files() == 4)
+        for name in ["gone", "replaced", "used"] { unlink("\(stores.path)/\(name)") }
+        // Another file of the same name has memory of its own.
+        withExtendedLifetime(try open("replaced")) {}
+        #expect(try files() == 3)
+        #expect(FileDisk.place(of: "\(stores.path)/gone") == nil)
+        try withExtendedLifetime(used) { withExtendedLifetime(try open("new")) {} }
+        #expect(try files() == 4)
+        withExtendedLifetime(try open("there")) {}
+        #expect(try files() == 4)
     }
 }
