@@ -31,6 +31,7 @@ shim_header:
 	.quad lstar, stub_breakpoint, exception_stubs, event_stubs
 	.quad cpu, params, gdt, idt, tss
 	.quad rsp0_top, event_ring+EVENT_BYTES, shim_hypercall, shim_iret, image_end
+	.quad strict_exception_stubs, strict_event_stubs, strict_idt, gate_kernel, gate_user
 	.balign 256
 	.code64
 
@@ -38,12 +39,16 @@ shim_header:
 
 // int3: a monitor call of the shim, or a breakpoint of whoever runs.
 	.balign 16
-stub_breakpoint:			// a monitor call brings its ring-0 code's address: every instruction here counts
-	cmpl $MONITOR_CALL, %ecx
-	jne 1f
-	jmp *%rbx
-1:	lea exception_frames+40*3(%rip), %rsp
+stub_breakpoint:			// every instruction here counts: what is asked for was looked at in ring 3
+	jmp *C(CALL)
+call_breakpoint:
+	lea exception_frames+40*3(%rip), %rsp
 	iretq
+
+	// The lower half of struct cpu.call is written alone: all addresses of the shim have the same upper half.
+	.macro disarm
+	movl $(call_breakpoint - text_start), C(CALL)
+	.endm
 
 call_load_cr3:
 	mov %rdi, %cr3
@@ -115,11 +120,13 @@ lstar:
 	mov C(KERNEL_RSP), %rsp
 	pushq $USER_DS
 	pushq SCRATCH(0)
+lstar_user:
 	push %r11
 	pushq $USER_CS
 	push %rcx
 	push %r11
 	push %rcx
+	disarm
 	rdgsbase %rcx
 	mov %rcx, C(USER_GS)
 	mov C(KERNEL_GS), %rcx
@@ -208,6 +215,9 @@ shim_iret:
 	mov C(USER_GS), %rax
 	wrgsbase %rax
 	pop %rax
+iret_user_ready:
+	cmpb $0, C(STRICT)
+	jne strict_iret
 iret_user_check:
 	cmpb $0, C(RECHECK)
 	jne iret_user_recheck
@@ -225,7 +235,7 @@ iret_user_recheck:
 	cmpb $0, VCPU_PENDING(%rax)	// an event between the two lines would be lost without a second look
 	jne 1f
 	pop %rax
-	jmp iret_user_check
+	jmp iret_user_ready
 1:	mov C(KERNEL_GS), %rax
 	wrgsbase %rax
 	mov C(VCPU_INFO), %rax
@@ -285,17 +295,20 @@ iret_kernel_pending:		// as iret_user_pending; the frame is the kernel's own
 
 #include "events.inc"
 #include "exceptions.inc"
+#include "isolation.inc"
 
-// long monitor_call(number, argument)
+// long monitor_call(number, argument). User code that jumps here, to whatever instruction, gets no call: it is looked at
+// after the call was armed, and every way from user code into the kernel disarms what may be left.
 	.globl monitor_call
 monitor_call:
-	push %rbx
-	lea monitor_calls(%rip), %rbx
-	mov (%rbx,%rdi,8), %rbx
+	lea monitor_calls(%rip), %rcx
+	mov (%rcx,%rdi,8), %ecx
 	mov %rsi, %rdi
-	mov $MONITOR_CALL, %ecx
+	mov %ecx, C(CALL)
+	cmpb $0, C(USER_MODE)
+	jne 1f
 	int3
-	pop %rbx
+1:	disarm
 	ret
 
 // u64 load_gs_selector(selector): nothing in the shim uses %gs, so that what happens between is nobody's.

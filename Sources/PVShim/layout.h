@@ -10,10 +10,13 @@
 #define SHIM_BASE 0xffff830000000000 // slot 262: text, data, shared info, local APIC
 #define DIRECT_BASE 0xffff838000000000 // slot 263: all of RAM
 #define M2P_BASE 0xffff840000000000 // slot 264: machine-to-physical table
+#define SHIM_BASE_HIGH 0xffff8300 // upper half of every address of the shim
 
 // Offsets from SHIM_BASE: a page in the shim's own large page, and the large page after it.
 #define SHARED_INFO_OFFSET 0x30000
 #define LAPIC_OFFSET 0x200000
+// Strict isolation: the page where `syscall` lands, and the IDT; the kernel's tables and the users' map other pages here.
+#define GATE_OFFSET 0x400000
 
 // Ring-3 selectors as Linux knows them, and the flat ones that Xen reports for kernel frames (RPL 0 = kernel).
 #define USER_CS 0x33
@@ -21,6 +24,7 @@
 #define USER32_CS 0x23
 #define KERNEL_CS 0xe030
 #define KERNEL_SS 0xe02b
+#define USER_FLAGS 0x254dd5 // what a program may set: CF PF AF ZF SF TF DF OF NT RF AC ID
 
 #define DR6_NOTHING 0xffff0ff0
 #define RFLAGS_TF 0x100
@@ -55,6 +59,7 @@
 #define CPU_RECHECK 1
 #define CPU_EOI_PROBES 2
 #define CPU_EOI_NEEDED 3
+#define CPU_STRICT 4
 #define CPU_VCPU_INFO 8
 #define CPU_KERNEL_RSP 16
 #define CPU_KERNEL_GS 24
@@ -66,12 +71,13 @@
 #define CPU_DEBUG_STATUS 72
 #define CPU_JUDGED_ERROR 80
 #define CPU_JUDGED_HAS_ERROR 88
+#define CPU_USER_CR3 96
+#define CPU_CALL 104
 #define CPU_SCRATCH 128 // eight words
 #define CPU_PORTS 192 // sixteen u16: event channel of each vector
 #define CPU_REGISTERS 256
 
-// Monitor calls: an `int3` with this signature in %ecx and the address of its ring-0 code in %rbx.
-#define MONITOR_CALL 0x41555221
+// Monitor calls: an `int3` after its ring-0 code was entered in struct cpu.call, which only the shim's own code leaves there.
 #define CALL_LOAD_CR3 0
 #define CALL_INVLPG 1
 #define CALL_HALT 2

@@ -118,7 +118,10 @@ long mmu_extended_op(void *operations, u64 count, u32 *done) {
         case 3: pin_top_level(operation->argument1 << 12); break;
         case 4: break; // unpin
         case 5: load_kernel_table(operation->argument1 << 12); break;
-        case 15: params.flags |= PARAMS_BOOTED; break; // the user half of the tables: kernel and user share one here
+        case 15: // the user's table, which counts in strict isolation only
+            params.flags |= PARAMS_BOOTED;
+            load_user_table(operation->argument1 << 12);
+            break;
         case 6: case 8: case 10: flush_all(); break;
         case 7: case 9: case 11: monitor_call(CALL_INVLPG, operation->argument1); break;
         case 12: case 13: break; // cache flush, LDT

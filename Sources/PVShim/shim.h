@@ -25,7 +25,8 @@ struct cpu {
     u8 recheck; // an event arrived that the exit path must look at again
     u8 eoi_probes; // interrupts still to be asked whether this KVM waits for an EOI
     u8 eoi_needed; // it does
-    u8 reserved0[4];
+    u8 strict; // programs have page tables of their own, which show them nothing of the kernel
+    u8 reserved0[3];
     u64 vcpu_info;
     u64 kernel_rsp, kernel_gs, user_gs;
     u64 event_entry, syscall_entry;
@@ -34,20 +35,26 @@ struct cpu {
     u64 debug_status; // DR6 at the last debug exception
     u64 judged_error; // what `judge_user_exception` decided: the error code,
     u8 judged_has_error; // and whether there is one
-    u8 reserved1[39];
+    u8 reserved1[7];
+    u64 user_cr3; // strict: the table of the process that runs
+    u64 call; // what the next `int3` does in ring 0: call_breakpoint but within a monitor call
+    u64 reserved2[2];
     u64 scratch[8];
     u16 ports[EVENT_VECTORS];
-    u8 reserved2[32];
+    u8 reserved3[32];
     struct registers registers;
 };
 _Static_assert(offsetof(struct cpu, vcpu_info) == CPU_VCPU_INFO, "");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "");
 _Static_assert(offsetof(struct cpu, syscall_entry) == CPU_SYSCALL_ENTRY, "");
 _Static_assert(offsetof(struct cpu, kernel_cr3) == CPU_KERNEL_CR3, "");
+_Static_assert(offsetof(struct cpu, strict) == CPU_STRICT, "");
 _Static_assert(offsetof(struct cpu, pv_eoi) == CPU_PV_EOI, "");
 _Static_assert(offsetof(struct cpu, debug_status) == CPU_DEBUG_STATUS, "");
 _Static_assert(offsetof(struct cpu, judged_error) == CPU_JUDGED_ERROR, "");
 _Static_assert(offsetof(struct cpu, judged_has_error) == CPU_JUDGED_HAS_ERROR, "");
+_Static_assert(offsetof(struct cpu, user_cr3) == CPU_USER_CR3, "");
+_Static_assert(offsetof(struct cpu, call) == CPU_CALL, "");
 _Static_assert(offsetof(struct cpu, scratch) == CPU_SCRATCH, "");
 _Static_assert(offsetof(struct cpu, ports) == CPU_PORTS, "");
 _Static_assert(offsetof(struct cpu, registers) == CPU_REGISTERS, "");
@@ -81,7 +88,8 @@ struct params {
     u64 tsc_khz;
     struct time_info time; // offset 56, 32 bytes; copied to wherever the kernel asks for it
     u64 device_ports; // first static event channel of devices
-    u64 reserved[3];
+    u64 l3_user; // strict isolation: L4 entry of slot 262 in the users' tables
+    u64 reserved[2];
     u64 exit_reason, exit_arguments[4]; // offset 120
     u64 vcpu_info_gpa, time_area_gpa; // offset 160: where the VMM must write time after a restore
     u64 flags; // offset 176
@@ -130,6 +138,7 @@ long mmu_update(u64 *requests, u64 count, u32 *done);
 long update_va_mapping(u64 address, u64 value, u64 flags);
 long mmu_extended_op(void *operations, u64 count, u32 *done);
 u64 guest_physical(u64 address);
+void load_user_table(u64 address);
 
 bool emulate_instruction(struct registers *registers, u64 vector);
 

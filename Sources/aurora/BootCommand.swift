@@ -13,6 +13,7 @@ struct BootCommand: ParsableCommand {
     @Option(help: "MiB of memory.") var memory = 256
     @Option(help: "A disk image; writes go to it.") var disk: [String] = []
     @Option(help: "pv or hvm.") var mode: GuestMode?
+    @Flag(help: "Keeps programs apart from their kernel in pv mode.") var strict = false
     @Option(help: "A Unix socket that leads to the guest's vsock ports.") var vsock: String?
     @Option(help: "Samples the guest's instruction pointer every millisecond into this file.") var profile: String?
     @Argument(help: "Words for the kernel's command line.") var words: [String] = []
@@ -22,6 +23,7 @@ struct BootCommand: ParsableCommand {
         configuration.modulesDirectory = modules
         configuration.commandLine = words
         configuration.mode = mode
+        configuration.isStrict = strict
         configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
         configuration.vsockSocketPath = vsock
         configuration.consoleLog = { _ = clinux_write(STDOUT_FILENO, $0.baseAddress, $0.count) }

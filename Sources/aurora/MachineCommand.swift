@@ -23,12 +23,14 @@ struct MachineOptions: ParsableArguments {
     @Option(help: "A disk image; writes go to it.") var disk: [String] = []
     @Option(help: "A static program that takes the agent's place.") var program: String?
     @Option(help: "A Unix socket that leads to the guest's vsock ports.") var vsock: String?
+    @Flag(help: "Keeps programs apart from their kernel in pv mode.") var strict = false
     @Flag(help: "Does not show the guest's console.") var quiet = false
 
     func configuration(words: [String]) throws -> MachineConfiguration {
         var configuration = MachineConfiguration(memoryBytes: memory << 20, kernelPath: kernel)
         configuration.modulesDirectory = modules
         configuration.commandLine = words
+        configuration.isStrict = strict
         configuration.blockDevices = disk.map { BlockDeviceConfiguration(path: $0) }
         configuration.vsockSocketPath = vsock
         if let program { configuration.initialProgram = Array(try Data(contentsOf: URL(filePath: program))) }

@@ -79,6 +79,10 @@ public struct MachineConfiguration: Sendable {
     public var commandLine: [String]
     /// How the kernel runs; nil: as the host's KVM does it best.
     public var mode: GuestMode?
+    /// Whether a pv guest that boots keeps its programs apart from its kernel, which costs some microseconds a system call.
+    ///
+    /// One that goes on from a checkpoint does as it did; in an hvm guest the processor does it.
+    public var isStrict = false
     /// The disks, in the order of /dev/vda, /dev/vdb and so on.
     public var blockDevices: [BlockDeviceConfiguration]
     /// The network interface; nil: none.

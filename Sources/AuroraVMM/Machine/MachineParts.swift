@@ -27,7 +27,7 @@ struct MachineParts {
         self.mode = mode
         restSecondsMax = configuration.restSecondsMax
         console = ConsoleLog(sink: configuration.consoleLog)
-        platform = try MachineParts.makePlatform(mode, memoryBytes: configuration.memoryBytes, console: console)
+        platform = try MachineParts.makePlatform(mode, configuration, console: console)
         virtualMachine = try system.createVirtualMachine()
         let regions: [GuestMemory.Region]
         if let contents {
@@ -63,11 +63,11 @@ struct MachineParts {
     }
 
     private static func makePlatform(
-        _ mode: GuestMode, memoryBytes: Int, console: ConsoleLog
+        _ mode: GuestMode, _ configuration: MachineConfiguration, console: ConsoleLog
     ) throws(MachineError) -> any Platform & Sendable {
         switch mode {
-        case .pv: try PVPlatform(memoryBytes: memoryBytes, console: console)
-        case .hvm: HVMPlatform(memoryBytes: memoryBytes, console: console)
+        case .pv: try PVPlatform(memoryBytes: configuration.memoryBytes, console: console, isStrict: configuration.isStrict)
+        case .hvm: HVMPlatform(memoryBytes: configuration.memoryBytes, console: console)
         }
     }
 }

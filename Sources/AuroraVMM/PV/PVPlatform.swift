@@ -12,6 +12,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
 
     private let image: ShimImage
     private let memoryBytes: Int
+    private let isStrict: Bool
     private var slot: ShimSlot
     private var clock = GuestClock(tscKilohertz: 1, tsc: 0, systemTime: 0)
     private let console: ConsoleLog
@@ -30,12 +31,15 @@ final class PVPlatform: Platform, @unchecked Sendable {
     }
 
     /// - Throws: `MachineError` when the program has no shim or the host no memory.
-    init(memoryBytes: Int, console: ConsoleLog) throws(MachineError) {
+    ///
+    /// - Parameter isStrict: whether a guest that boots keeps its programs apart from its kernel; one that goes on does as it did.
+    init(memoryBytes: Int, console: ConsoleLog, isStrict: Bool = false) throws(MachineError) {
         guard memoryBytes <= ShimLayout.memoryBytesMax else {
             throw .configuration("\(memoryBytes >> 30) GiB of memory are more than \(ShimLayout.memoryBytesMax >> 30) GiB")
         }
         image = try ShimImage()
         self.memoryBytes = memoryBytes
+        self.isStrict = isStrict
         self.console = console
         do throws(SystemError) {
             slot = ShimSlot(
@@ -105,7 +109,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         let readsInactiveBase = try KernelPatch.apply(to: boot.kernel, in: memory, shim: image)
         consoleRing = domain.consoleRing
         let frequency = try cpu.tscKilohertz()
-        slot.build(memoryBytes: memoryBytes, tscKilohertz: frequency, pageTable: domain.pageTable)
+        slot.build(memoryBytes: memoryBytes, tscKilohertz: frequency, pageTable: domain.pageTable, isStrict: isStrict)
         if readsInactiveBase { slot.store(ShimLayout.flagInactiveBase, at: slot.parameter(ShimLayout.paramFlags)) }
         setClock(GuestClock(tscKilohertz: frequency, tsc: clinux_rdtsc(), systemTime: 0), memory: memory)
         try setRegisters(domain, cpu: cpu, cpuid: cpuid)
@@ -258,7 +262,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         (system.ds, system.es, system.fs, system.gs, system.ss) = (data, data, data, data, data)
         system.gdt.base = image.gdt
         system.gdt.limit = 0x7f
-        system.idt.base = image.idt
+        system.idt.base = isStrict ? ShimLayout.gateIDT : image.idt
         system.idt.limit = 0xfff
         system.tr = kvm_segment()
         system.tr.base = image.tss
@@ -273,7 +277,7 @@ final class PVPlatform: Platform, @unchecked Sendable {
         try setFloatingPoint(cpu)
         try setLocalAPIC(cpu)
         cpu.writeMSR(MSR.star, 0x23 << 48 | 8 << 32)
-        cpu.writeMSR(MSR.lstar, image.systemCallEntry)
+        cpu.writeMSR(MSR.lstar, isStrict ? ShimLayout.gate : image.systemCallEntry)
         cpu.writeMSR(MSR.systemCallMask, 0x4_7500)  // AC, NT, IOPL, DF, TF
         cpu.writeMSR(MSR.pvEOI, ShimSlot.physical(slot.cpu(ShimLayout.cpuPVEOI)) | 1)
         var registers = kvm_regs()

@@ -18,11 +18,23 @@ struct ShimImage: @unchecked Sendable {
     let eventStackTop: UInt64
     let hypercall: UInt64
     let interruptReturn: UInt64
+    let strict: Strict
+
+    /// What strict isolation has besides.
+    struct Strict {
+        let exceptionStubs: UInt64
+        let eventStubs: UInt64
+        let idt: UInt64
+        /// Pages that the kernel's tables and the users' show where `syscall` lands.
+        let kernelGate: UInt64
+        let userGate: UInt64
+    }
 
     private static let magic: UInt64 = 0x004d_4948_5352_5541  // "AURSHIM\0"
-    private static let headerWords = 16
+    private static let headerWords = 21
     static let exceptionStubBytes: UInt64 = 32
     static let eventStubBytes: UInt64 = 32
+    static let strictEventStubBytes: UInt64 = 64
 
     /// The image built into this program.
     ///
@@ -48,6 +60,7 @@ struct ShimImage: @unchecked Sendable {
         eventStackTop = word(12)
         hypercall = word(13)
         interruptReturn = word(14)
+        strict = Strict(exceptionStubs: word(16), eventStubs: word(17), idt: word(18), kernelGate: word(19), userGate: word(20))
     }
 
     /// The offset of one of the image's virtual addresses in the shim's slot.

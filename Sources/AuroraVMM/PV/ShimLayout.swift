@@ -14,6 +14,11 @@ enum ShimLayout {
     static let generation = 0x31000
     static let shimL3 = 0x40000
     static let shimL2 = 0x41000
+    /// Strict isolation: the users' tables for the shim's L4 slot, and the kernel's for the gate.
+    static let userL3 = 0x42000
+    static let userL2 = 0x43000
+    static let userGateL1 = 0x44000
+    static let kernelGateL1 = 0x45000
     static let directL3 = 0x50000
     static let m2pL3 = 0x51000
     static let m2pL2 = 0x52000
@@ -21,6 +26,10 @@ enum ShimLayout {
     static let m2p = 0x40_0000
     /// What the shim's own L4 slot maps: image, shared info, nothing else.
     static let imageBytesMax = 0x30000
+
+    /// The page where `syscall` lands, then the IDT; the kernel's tables and the users' show other ones.
+    static let gate = virtualBase + 0x40_0000
+    static let gateIDT = gate + UInt64(pageBytes)
 
     static let slots = (shim: 262, direct: 263, m2p: 264)
     static let largePage = 2 << 20
@@ -44,6 +53,7 @@ enum ShimLayout {
 
     // Offsets into `struct cpu`.
     static let cpuEOIProbes = 2
+    static let cpuStrict = 4
     static let cpuVCPUInfo = 8
     static let cpuUserGS = 32
     static let cpuKernelCR3 = 56
@@ -60,6 +70,7 @@ enum ShimLayout {
     static let paramTSCKilohertz = 48
     static let paramTime = 56
     static let paramDevicePorts = 88
+    static let paramL3User = 96
     static let paramExitReason = 120
     static let paramExitArguments = 128
     static let paramVCPUInfoAddress = 160

@@ -18,10 +18,12 @@ struct ShimSlot {
         parametersOffset = ShimImage.offset(image.params)
     }
 
-    private static let present: UInt64 = 0x67
-    private static let large: UInt64 = 0x80
+    static let present: UInt64 = 0x67
+    static let user: UInt64 = 4
+    static let writable: UInt64 = 2
+    static let large: UInt64 = 0x80
     private static let uncached: UInt64 = 0x18
-    private static let noExecute: UInt64 = 1 << 63
+    static let noExecute: UInt64 = 1 << 63
 
     /// The guest-physical address of an offset in the slot.
     static func physical(_ offset: Int) -> UInt64 { ShimLayout.slotAddress.rawValue + UInt64(offset) }
@@ -52,10 +54,11 @@ struct ShimSlot {
     /// Fills the slot of a new guest.
     ///
     /// The mapping is zero.
-    func build(memoryBytes: Int, tscKilohertz: UInt64, pageTable: UInt64) {
+    func build(memoryBytes: Int, tscKilohertz: UInt64, pageTable: UInt64, isStrict: Bool) {
         mapping.base.copyMemory(from: image.bytes.baseAddress ?? UnsafeRawPointer(mapping.base), byteCount: image.bytes.count)
         buildPageTables(memoryBytes: memoryBytes)
         buildDescriptorTables()
+        if isStrict { isolate() }
         let sharedInfoAddress = ShimLayout.virtualBase + UInt64(ShimLayout.sharedInfo)
         store(UInt64(memoryBytes), at: parameter(ShimLayout.paramRAMBytes))
         store(ShimSlot.physical(ShimLayout.shimL3), at: parameter(ShimLayout.paramL3Shim))
@@ -121,18 +124,18 @@ struct ShimSlot {
         for vector in 0..<32 {
             let userMayRaise = vector == 3 || vector == 4
             let handler = vector == 3 ? image.breakpointStub : image.exceptionStubs + UInt64(vector) * ShimImage.exceptionStubBytes
-            setGate(vector, handler, privilege: userMayRaise ? 3 : 0, stack: 0)
+            setGate(vector, handler, of: image.idt, privilege: userMayRaise ? 3 : 0, stack: 0)
         }
         for event in 0..<ShimLayout.eventVectors {
             setGate(
-                Int(ShimLayout.eventVectorBase) + event, image.eventStubs + UInt64(event) * ShimImage.eventStubBytes, privilege: 0, stack: 1
-            )
+                Int(ShimLayout.eventVectorBase) + event, image.eventStubs + UInt64(event) * ShimImage.eventStubBytes, of: image.idt,
+                privilege: 0, stack: 1)
         }
     }
 
     /// An interrupt gate to ring 0; events have a stack of their own, so that they never overwrite an exception's frame.
-    private func setGate(_ vector: Int, _ address: UInt64, privilege: UInt64, stack: UInt64) {
-        let offset = ShimImage.offset(image.idt) + vector * 16
+    func setGate(_ vector: Int, _ address: UInt64, of idt: UInt64, privilege: UInt64, stack: UInt64) {
+        let offset = ShimImage.offset(idt) + vector * 16
         let low = address & 0xffff | 8 << 16 | stack << 32 | (0x8e | privilege << 5) << 40 | (address >> 16 & 0xffff) << 48
         store(low, at: offset)
         store(address >> 32, at: offset + 8)

@@ -12,8 +12,10 @@ struct HostileProgramTests {
         return seed
     }
 
-    private func boot(_ words: [String], _ console: GuestConsole) throws -> Machine {
-        let machine = try Machine(try GuestKit.get().with(program: "attack").configuration(words, console: console))
+    private func boot(_ words: [String], _ console: GuestConsole, isStrict: Bool = false) throws -> Machine {
+        var configuration = try GuestKit.get().with(program: "attack").configuration(words, console: console)
+        configuration.isStrict = isStrict
+        let machine = try Machine(configuration)
         machine.resume()
         return machine
     }
@@ -26,6 +28,18 @@ struct HostileProgramTests {
         let end = try console.wait("end of the attempts", seconds: 300) { _ in machine.end }
         #expect(end == .powerOff)
         #expect(console.lines.contains("attempts 400, unharmed"), "\(console.lines.suffix(20))")
+        #expect(console.complaints.filter { !$0.contains("segfault") } == [])
+    }
+
+    /// Kept apart from kernel and shim, a program that attacks them does no more harm than one that does not.
+    @Test(arguments: ["states", "kernel", "shim", "ring0"])
+    func attacksInStrictIsolationHarmNobodyElse(kind: String) throws {
+        let console = GuestConsole()
+        let machine = try boot(["kind=\(kind)", "seed=\(Self.seed())", "attempts=200"], console, isStrict: true)
+        defer { machine.stop() }
+        let end = try console.wait("end of the attempts", seconds: 300) { _ in machine.end }
+        #expect(end == .powerOff)
+        #expect(console.lines.contains("attempts 200, unharmed"), "\(console.lines.suffix(20))")
         #expect(console.complaints.filter { !$0.contains("segfault") } == [])
     }
 

@@ -15,9 +15,11 @@ struct ProcessorTests {
 
     private func wrong(_ console: GuestConsole) -> [String] { console.complaints.filter { !$0.contains("segfault") } }
 
-    @Test func programsSeeWhatAProcessorDoes() throws {
+    @Test(arguments: [false, true]) func programsSeeWhatAProcessorDoes(isStrict: Bool) throws {
         let console = GuestConsole()
-        let machine = try Machine(configuration([], console))
+        var configuration = try configuration([], console)
+        configuration.isStrict = isStrict
+        let machine = try Machine(configuration)
         defer { machine.stop() }
         machine.resume()
         let end = try console.wait("end of the cases") { _ in machine.end }

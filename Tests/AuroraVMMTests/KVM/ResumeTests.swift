@@ -9,8 +9,8 @@ import Testing
 struct ResumeTests {
     /// A busy guest is saved at random moments, each time the machine is thrown away and a new one goes on: registers,
     /// clocks, timers, processes and disk go on as if nothing had been.
-    @Test(.timeLimit(.minutes(5)))
-    func generations() throws {
+    @Test(.timeLimit(.minutes(5)), arguments: [false, true])
+    func generations(isStrict: Bool) throws {
         let kit = try GuestKit.get()
         let scratch = try ScratchDirectory()
         let seed = UInt64(ProcessInfo.processInfo.environment["AURORA_TEST_SEED"] ?? "") ?? UInt64.random(in: 0...UInt64.max)
@@ -18,6 +18,7 @@ struct ResumeTests {
         var generator = SeededGenerator(seed: seed)
         let console = GuestConsole()
         var configuration = kit.configuration(["test.busy"], console: console)
+        configuration.isStrict = isStrict
         configuration.blockDevices = [BlockDeviceConfiguration(path: try scratch.disk("disk", bytes: 1 << 20))]
         // The machine is let go before the next one is made: a disk has one user.
         var machine: Machine? = try Machine(configuration)

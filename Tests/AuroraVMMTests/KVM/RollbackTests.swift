@@ -10,13 +10,14 @@ import Testing
 struct RollbackTests {
     /// A busy guest is rolled back at random moments, sometimes twice, sometimes to a newer checkpoint: it goes on from
     /// there each time, and memory is exactly what it was.
-    @Test(.timeLimit(.minutes(5)))
-    func randomRollbacks() throws {
+    @Test(.timeLimit(.minutes(5)), arguments: [false, true])
+    func randomRollbacks(isStrict: Bool) throws {
         let seed = UInt64(ProcessInfo.processInfo.environment["AURORA_TEST_SEED"] ?? "") ?? UInt64.random(in: 0...UInt64.max)
         print("seed \(seed): set AURORA_TEST_SEED to repeat")
         var generator = SeededGenerator(seed: seed)
         let console = GuestConsole()
-        let configuration = try GuestKit.get().configuration(["test.busy"], console: console)
+        var configuration = try GuestKit.get().configuration(["test.busy"], console: console)
+        configuration.isStrict = isStrict
         let machine = try Machine(configuration)
         machine.resume()
         try console.wait("working guest") { $0.counters.flatMap { $0["registers"] > 0 && $0["forks"] > 0 ? $0 : nil } }

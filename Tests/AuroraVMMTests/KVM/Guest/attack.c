@@ -2,7 +2,7 @@
 // seeded generator. The first program looks on and says how many attempts there were, and ends the machine.
 //
 // Words of the kernel's command line: "kind=NAME" (states: nothing but what a processor must bear; kernel: addresses of kernel and shim
-// too; shim: the shim's own code is jumped to; ring0: its monitor call with code of the program's), "seed=N", "attempts=N".
+// too; shim: the shim's own code is jumped to; ring0: its monitor call as it once was, with code of the program's), "seed=N", "attempts=N".
 
 #define _GNU_SOURCE
 #include <signal.h>
@@ -36,10 +36,10 @@ static bool uses_kernel_addresses;
 
 // Borders where a stack or a base may lie; those of the kernel and the shim come first.
 static uint64_t border(void) {
-    const uint64_t places[] = {SHIM, SHIM + 0xc000, SHIM + 0x30000, SHIM + 0x200000, 0xffff838000000000, 0xffff840000000000,
-        0xffff888000000000, 0xffffffff81000000, 0, 8, 0x1000, 0x7ffffffff000, 0x7fffffffffff, 0x800000000000, 0xffff7fffffffffff,
-        0xffff800000000000, 0xffffffffffffffff, (uint64_t)page, (uint64_t)page + 8192, (uint64_t)&places};
-    uint64_t first = uses_kernel_addresses ? 0 : 8;
+    const uint64_t places[] = {SHIM, SHIM + 0xc000, SHIM + 0x30000, SHIM + 0x200000, SHIM + 0x400000, 0xffff838000000000,
+        0xffff840000000000, 0xffff888000000000, 0xffffffff81000000, 0, 8, 0x1000, 0x7ffffffff000, 0x7fffffffffff, 0x800000000000,
+        0xffff7fffffffffff, 0xffff800000000000, 0xffffffffffffffff, (uint64_t)page, (uint64_t)page + 8192, (uint64_t)&places};
+    uint64_t first = uses_kernel_addresses ? 0 : 9;
     return places[first + below(sizeof places / sizeof *places - first)] + below(3) * 8 - 8;
 }
 
