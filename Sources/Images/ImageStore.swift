@@ -54,27 +54,31 @@ public struct ImageStore: Sendable {
     ///
     /// - Throws: `ImageError`; a former base image, if any, is then still in place.
     public func ensureBase(progress: @escaping BuildProgress) throws(ImageError) -> Image {
-        try make(.base, packages: [], pip: [], size: .standard, refresh: false, progress: progress)
+        try make(.base, packages: [], pip: [], size: .standard, labels: [:], refresh: false, progress: progress)
     }
 
     /// Builds an image of Debian packages, unless one is there that was built from the same inputs.
     ///
-    /// - Parameter refresh: build in any case, for the archive's newer versions.
+    /// - Parameters:
+    ///   - labels: what is said of it to those who use it, as `ProcessDefaults.labels`.
+    ///   - refresh: build in any case, for the archive's newer versions.
     /// - Throws: `ImageError`; a former image of the name, if any, is then still in place.
     public func build(
-        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest] = [], size: ImageSize = .standard, refresh: Bool = false,
-        progress: @escaping BuildProgress
+        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest] = [], size: ImageSize = .standard, labels: [String: String] = [:],
+        refresh: Bool = false, progress: @escaping BuildProgress
     ) throws(ImageError) -> Image {
         guard name != .base else { throw .reservedName(name.description) }
-        return try make(name, packages: packages, pip: pip, size: size, refresh: refresh, progress: progress)
+        return try make(name, packages: packages, pip: pip, size: size, labels: labels, refresh: refresh, progress: progress)
     }
 
     private func make(
-        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest], size: ImageSize, refresh: Bool, progress: @escaping BuildProgress
+        _ name: ImageName, packages: [PackageRequest], pip: [PipRequest], size: ImageSize, labels: [String: String], refresh: Bool,
+        progress: @escaping BuildProgress
     ) throws(ImageError) -> Image {
         let wheels = pip.map(\.description)
         let requested = packages.map(\.description) + (wheels.isEmpty ? [] : ["--pip"] + wheels)
-        let digest = recipes.digest(.image, parameters: ["\(size.bytes)"] + requested)
+        let marks = labels.sorted { $0.key < $1.key }.flatMap { ["--label", "\($0.key)=\($0.value)"] }
+        let digest = recipes.digest(.image, parameters: ["\(size.bytes)"] + requested + marks)
         func usable() -> Image? {
             guard let image = try? open(name), image.manifest.inputDigest == digest else { return nil }
             return image
@@ -96,11 +100,13 @@ public struct ImageStore: Sendable {
         defer { area.abandon() }
         let all = packages.map(\.description) + wheels
         progress(.step("installing \(all.isEmpty ? "a minimal Debian" : all.joined(separator: ", ")) into image \(name)"))
-        do { return try fill(area, name: name, requested: requested, size: size, digest: digest) } catch { throw area.explained(error) }
+        do { return try fill(area, name: name, requested: requested, size: size, labels: labels, digest: digest) } catch {
+            throw area.explained(error)
+        }
     }
 
     private func fill(
-        _ area: BuildArea, name: ImageName, requested: [String], size: ImageSize, digest: String
+        _ area: BuildArea, name: ImageName, requested: [String], size: ImageSize, labels: [String: String], digest: String
     ) throws(ImageError) -> Image {
         try area.runRecipe("base/build-image.sh", [area.result, "\(size.bytes)"] + requested, isWatched: true)
         func text(_ file: String) throws(ImageError) -> String {
@@ -114,6 +120,11 @@ public struct ImageStore: Sendable {
             rootAllocated: root.allocated, rootSHA256: try area.diskDigest(of: "\(area.result)/root.ext4"), inputDigest: digest,
             createdAt: Manifest.now())
         manifest.rootDigestForm = DiskDigest.form
+        if !labels.isEmpty {
+            var process = ProcessDefaults()
+            process.labels = labels
+            manifest.process = process
+        }
         if packages.count < requested.count {
             manifest.requestedPip = Array(requested.dropFirst(packages.count + 1))
             manifest.pipPackages = InstalledPackage.parse(try text("pip"))

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Groups
 import Images
 
 /// `aurora image build`.
@@ -29,14 +30,18 @@ struct ImageBuildCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: "The size of the root file system; the file is sparse.", transform: { try ImageSize($0) })
     var size: ImageSize = .standard
 
+    @Option(parsing: .unconditional, help: "What its groups and functions have unless they say otherwise: shared or strict.")
+    var isolation: IsolationSetting?
+
     @Flag(help: "Build even if an image of the same inputs is there.")
     var refresh = false
 
     @OptionGroup var progress: ProgressOptions
 
     func run() throws {
+        let labels = isolation.map { [IsolationSetting.label: $0.rawValue] } ?? [:]
         let image = try progress.during {
-            try ImageCommand.images.build(name, packages: packages, pip: pip, size: size, refresh: refresh, progress: $0)
+            try ImageCommand.images.build(name, packages: packages, pip: pip, size: size, labels: labels, refresh: refresh, progress: $0)
         }
         print(image.name)
     }

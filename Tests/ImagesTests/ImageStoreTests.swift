@@ -41,6 +41,17 @@ import Testing
         #expect(try fixture.names("images") == ["base", "served", "used"])
     }
 
+    /// Labels are an input like the packages: with others the image is another one.
+    @Test func labelsAreKept() throws {
+        let fixture = try Fixture()
+        let store = fixture.images()
+        let name = try ImageName("a")
+        #expect(try store.build(name, packages: [], progress: { _ in }).manifest.process == nil)
+        let marked = try store.build(name, packages: [], labels: ["aurora.isolation": "strict"], progress: { _ in })
+        #expect(marked.manifest.process?.labels == ["aurora.isolation": "strict"])
+        #expect(try store.open(name).manifest == marked.manifest)
+    }
+
     @Test func pipPackagesAreAskedForAndListed() throws {
         let fixture = try Fixture()
         let script = Fixture.goodImage + "shift 2; [ \"$*\" = 'python3 --pip numpy==1.0 x' ]; printf 'numpy 1.0\\nx 2\\n' > \"$out/pip\""
