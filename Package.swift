@@ -103,7 +103,7 @@ let package = Package(
             dependencies: [
                 "aurora", "Functions", "Groups", "Snapshot", "Store", "AuroraVMM", "AgentClient", "AgentProtocol", "Linux", "CLinux",
             ],
-            swiftSettings: strict),
+            exclude: ["Guest"], swiftSettings: strict),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "Linux", "CLinux"], swiftSettings: strict),
     ]
 )

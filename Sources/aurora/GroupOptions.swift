@@ -50,6 +50,11 @@ struct GroupOptions: ParsableArguments {
         transform: SignalName.option)
     var stopSignal: SignalName?
 
+    @Option(
+        parsing: .unconditional,
+        help: "What keeps programs apart from their kernel in a pv guest: shared (nothing) or strict (slower); the image's, else shared.")
+    var isolation: IsolationSetting?
+
     @OptionGroup var process: ProcessOptions
 
     @Option(parsing: .unconditional, help: "The store: a file or a block device; $AURORA_STORE or the data directory's own when absent.")
@@ -77,6 +82,7 @@ struct GroupOptions: ParsableArguments {
         wanted.directory = process.directory
         wanted.user = process.user
         wanted.stopSignal = stopSignal?.number
+        wanted.isolation = isolation
         if let defaults = imageDefaults { try wanted.complete(with: defaults) }
         wanted.terminal = process.terminal
         wanted.wantsInput = process.interactive
@@ -104,7 +110,7 @@ enum PullRule: String, ExpressibleByArgument, CaseIterable {
 extension GroupConfiguration {
     /// Takes over from the image what was not said.
     ///
-    /// - Throws: `GroupError` (`.invalidValue`) for a signal that there is not.
+    /// - Throws: `GroupError` (`.invalidValue`) for a signal or an isolation that there is not.
     mutating func complete(with defaults: ProcessDefaults) throws(GroupError) {
         if stopSignal == nil, !defaults.stopSignal.isEmpty {
             do throws(GroupError) {
@@ -121,5 +127,6 @@ extension GroupConfiguration {
         environment = defaults.environment.filter { !said.contains($0.prefix { $0 != "=" }) } + environment
         if directory.isEmpty { directory = defaults.directory }
         if user.isEmpty { user = defaults.user }
+        if isolation == nil { isolation = try IsolationSetting(ofImage: image, defaults) }
     }
 }

@@ -7,6 +7,8 @@ struct GroupSummary: Encodable {
     let isLive: Bool
     let image: String?
     let memoryBytes: Int?
+    /// What keeps its programs apart from their kernel; nil for a group that has not booted, or whose files are gone.
+    let isolation: GroupIsolation?
     let ports: [PortMapping]
     let command: [String]
     let createdAt: String?
@@ -28,6 +30,7 @@ struct GroupSummary: Encodable {
             isLive = status.isLive
             image = configuration.image
             memoryBytes = configuration.memoryBytes
+            isolation = GroupIsolation(mode: status.mode, setting: configuration.isolation)
             ports = status.isLive ? status.ports : configuration.ports
             command = configuration.command
             createdAt = configuration.createdAt
@@ -37,8 +40,8 @@ struct GroupSummary: Encodable {
             checkpoints = status.isLive && status.backends != nil ? try? ControlClient(directory).persistence() : nil
         } catch {
             if error.kind == .notFound { return nil }
-            (state, isLive, image, memoryBytes, ports, command, createdAt, endedAt, exitCode, checkpoints) = (
-                "damaged", false, nil, nil, [], [], nil, nil, nil, nil
+            (state, isLive, image, memoryBytes, isolation, ports, command, createdAt, endedAt, exitCode, checkpoints) = (
+                "damaged", false, nil, nil, nil, [], [], nil, nil, nil, nil
             )
             self.error = error.message
         }
@@ -47,8 +50,8 @@ struct GroupSummary: Encodable {
     /// A group of which only the history is left.
     init(stored name: String, _ stream: StreamSummary) {
         self.name = name
-        (state, isLive, image, memoryBytes, ports, command, endedAt, exitCode, error, checkpoints) = (
-            "stored", false, nil, nil, [], [], stream.latestTime, nil, nil, nil
+        (state, isLive, image, memoryBytes, isolation, ports, command, endedAt, exitCode, error, checkpoints) = (
+            "stored", false, nil, nil, nil, [], [], stream.latestTime, nil, nil, nil
         )
         createdAt = nil
         resumableNumber = stream.latestNumber

@@ -54,12 +54,13 @@ enum HostChecks {
     private static func isolation() -> Finding {
         let what = "isolation in a guest"
         guard let system = try? KVMSystem(), let kind = try? KVMKind.probe(system),
-            let isolation = GroupIsolation(mode: kind.preferredMode.rawValue)
+            let isolation = GroupIsolation(mode: kind.preferredMode.rawValue, setting: nil)
         else { return Finding(.warn, what, "not known without KVM") }
         return isolation == .hardware
             ? Finding(.ok, what, isolation.meaning)
             : Finding(
-                .warn, what, isolation.meaning, remedy: "Give those who distrust each other groups of their own: docs/threat-model.md.")
+                .warn, what, isolation.meaning,
+                remedy: "Give those who distrust each other groups of their own, or use --isolation strict (slower): docs/threat-model.md.")
     }
 
     private static func dirtyRing() -> Finding {

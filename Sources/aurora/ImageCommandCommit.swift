@@ -41,6 +41,7 @@ struct ImageCommitCommand: ParsableCommand {
         process.environment = context.configuration.environment
         process.directory = context.configuration.directory
         process.user = context.configuration.user
+        if let isolation = context.configuration.isolation { process.labels[IsolationSetting.label] = isolation.rawValue }
         let image = try progress.during { progress in
             try ImageCommand.images.commit(
                 name, bytes: bytes, source: source, process: process, progress: progress,

@@ -33,7 +33,7 @@ struct InspectCommand: ParsableCommand {
             configuration = try directory.configuration()
             let status = try directory.status()
             self.status = status
-            isolation = GroupIsolation(mode: status.mode).map { Isolation(kind: $0, meaning: $0.meaning) }
+            isolation = GroupIsolation(mode: status.mode, setting: configuration.isolation).map { Isolation(kind: $0, meaning: $0.meaning) }
             persistence = status.isLive && status.backends != nil ? try? ControlClient(directory).persistence() : nil
             files = Files(
                 directory: directory.path, log: directory.logPath, engineLog: directory.engineLogPath, console: directory.consolePath,

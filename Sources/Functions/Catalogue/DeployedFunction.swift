@@ -12,6 +12,8 @@ public struct DeployedFunction: Hashable, Sendable, Codable {
     public var revision: String
     /// Room for what it writes to its disk, MiB; nil: of a build before there was a limit.
     public var scratchMiB: Int?
+    /// Whether its processes are kept apart from their kernel in a pv guest; nil: as the image says.
+    public var isStrict: Bool?
 
     /// A function.
     public init(name: String, image: String, memoryBytes: Int, timeoutSeconds: Int, revision: String) {
@@ -31,7 +33,7 @@ extension DeployedFunction {
     public static func streamPrefix(_ name: String) -> String { "function/\(name)." }
 
     /// The stream of the runtime snapshot that the function's snapshot shares its pages with.
-    public var runtimeStreamName: String { "runtime/\(image)-\(machineBytes >> 20)" }
+    public var runtimeStreamName: String { "runtime/\(image)-\(machineBytes >> 20)\(isStrict == true ? "-strict" : "")" }
 
     /// Memory of its machine, bytes: machines have whole pages of 2 MiB, functions any MiB.
     public var machineBytes: Int {

@@ -48,6 +48,8 @@ public struct FunctionSettings: Sendable, Hashable, Codable {
     public var scratchMiB: Int?
     /// Whether each tenant has instances of its own.
     public var isolatesTenants: Bool?
+    /// Whether its processes are kept apart from their kernel in a pv guest; nil: as the image says.
+    public var isStrict: Bool?
 
     /// Who it runs as in its guest, `user[:group]`; nil: `FunctionPlan.userDefault`.
     public var user: String?

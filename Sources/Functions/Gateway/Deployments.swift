@@ -175,6 +175,7 @@ final class Deployments: Sendable {
             name: record.name, image: settings.image, memoryBytes: settings.memoryMiB << 20, timeoutSeconds: settings.timeoutSeconds,
             revision: record.revision)
         function.scratchMiB = settings.scratchMiB ?? FunctionSettings.scratchMiBDefault
+        function.isStrict = settings.isStrict
         let isPython = settings.runtime.hasPrefix("python3")
         var plan = FunctionPlan(
             function: function, runtime: isPython ? "python3" : "provided", handler: settings.handler, codePath: codePath,

@@ -36,6 +36,7 @@ struct ConfigurationJSON: Encodable {
     let logging: LoggingJSON
     let storage: StorageJSON
     let tenancy: TenancyJSON?
+    let isolation: String?
     let deadLetter: DeadLetterJSON?
 
     enum CodingKeys: String, CodingKey {
@@ -45,7 +46,7 @@ struct ConfigurationJSON: Encodable {
         case stateReason = "StateReason", stateReasonCode = "StateReasonCode", updateStatus = "LastUpdateStatus"
         case updateReason = "LastUpdateStatusReason", updateReasonCode = "LastUpdateStatusReasonCode", packageType = "PackageType"
         case architectures = "Architectures", snapStart = "SnapStart", logging = "LoggingConfig", storage = "EphemeralStorage"
-        case tenancy = "TenancyConfig", deadLetter = "DeadLetterConfig"
+        case tenancy = "TenancyConfig", deadLetter = "DeadLetterConfig", isolation = "AuroraIsolation"
     }
 
     init(_ record: FunctionRecord) {
@@ -78,6 +79,7 @@ struct ConfigurationJSON: Encodable {
         logging = LoggingJSON(record)
         storage = StorageJSON(size: record.settings.scratchMiB ?? FunctionSettings.scratchMiBDefault)
         tenancy = record.settings.isolatesTenants == true ? TenancyJSON(mode: TenancyJSON.each) : nil
+        isolation = record.settings.isStrict.map { $0 ? "strict" : "shared" }
         deadLetter = record.settings.deadLetter.map { DeadLetterJSON(target: FunctionName.resourceName($0)) }
     }
 }
@@ -218,6 +220,8 @@ struct SettingsRequest: Decodable {
     var revision: String?
     /// Aurora's own: the image to use instead of the runtime's.
     var image: String?
+    /// Aurora's own: what keeps its processes apart from their kernel.
+    var isolation: String?
     /// Aurora's own: who the function runs as in its guest; empty: as it usually does.
     var user: String?
     var tags: [String: String]?
@@ -230,7 +234,7 @@ struct SettingsRequest: Decodable {
     static let names: Set<String> = [
         "Runtime", "Handler", "Role", "Description", "Timeout", "MemorySize", "Environment", "PackageType", "Architectures", "SnapStart",
         "RevisionId", "AuroraImage", "LoggingConfig", "EphemeralStorage", "FunctionName",
-        "DeadLetterConfig", "AuroraUser",
+        "DeadLetterConfig", "AuroraUser", "AuroraIsolation",
     ]
     /// What can be set when a function is created only.
     static let namesOfCreation: Set<String> = ["Code", "Tags", "TenancyConfig"]
@@ -241,6 +245,7 @@ struct SettingsRequest: Decodable {
         case runtime = "Runtime", handler = "Handler", role = "Role", summary = "Description", timeout = "Timeout"
         case memorySize = "MemorySize", environment = "Environment", packageType = "PackageType", architectures = "Architectures"
         case snapStart = "SnapStart", revision = "RevisionId", image = "AuroraImage", user = "AuroraUser"
+        case isolation = "AuroraIsolation"
         case tags = "Tags", logging = "LoggingConfig", storage = "EphemeralStorage", tenancy = "TenancyConfig"
         case deadLetter = "DeadLetterConfig"
     }
@@ -255,6 +260,7 @@ struct SettingsRequest: Decodable {
         if let format = logging?.format, !["JSON", "Text"].contains(format) {
             throw .invalid("LoggingConfig.LogFormat must be JSON or Text")
         }
+        if let isolation, !["shared", "strict"].contains(isolation) { throw .invalid("AuroraIsolation must be shared or strict") }
         if let mode = tenancy?.mode, mode != TenancyJSON.each {
             throw .invalid("TenancyConfig.TenantIsolationMode must be \(TenancyJSON.each)")
         }
@@ -272,6 +278,7 @@ struct SettingsRequest: Decodable {
         if let variables = environment?.variables { settings.environment = variables }
         if let applyOn = snapStart?.applyOn { settings.isSnapStart = applyOn != "None" }
         if let image { settings.image = image }
+        if let isolation { settings.isStrict = isolation == "strict" }
         if let user { settings.user = user.isEmpty ? nil : user }
         if let tags { settings.tags = tags.isEmpty ? nil : tags }
         if let logging { settings.logging = logging.settings(over: settings.logging) }

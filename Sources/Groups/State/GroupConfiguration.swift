@@ -31,6 +31,8 @@ public struct GroupConfiguration: Codable, Sendable, Hashable {
     public var stopSignal: Int32?
     /// Published ports.
     public var ports: [PortMapping] = []
+    /// How its programs are kept apart from their kernel, once it has booted for good; nil: `.shared`.
+    public var isolation: IsolationSetting?
     /// Further disks.
     public var volumes: [VolumeMapping] = []
     /// How it is persisted; nil for a group that is not.

@@ -4,6 +4,7 @@ import CLinux
 import FoundationEssentials
 import Functions
 import Groups
+import Images
 import Linux
 import Store
 
@@ -28,6 +29,9 @@ struct BuildFunction {
         if function.image.isEmpty { function.image = runtime.image }
         let runtimes = BuildRuntime(data: data, progress: progress)
         let image = try runtimes.image(runtime, named: function.image)
+        if function.isStrict == nil, let defaults = image.manifest.process {
+            function.isStrict = try IsolationSetting(ofImage: function.image, defaults).map { $0 == .strict }
+        }
         let origin = try runtimes.snapshot(runtime, function, image)
         let access = try StoreAccess.openOnce(data.storePath)
         // A build of this revision that was broken off has left nothing that is of use.
@@ -70,7 +74,7 @@ struct BuildFunction {
     ) throws -> (Int, [UInt8]) {
         progress(.code)
         let wanted = try BuildRuntime.configuration(
-            image: function.image, function.machineBytes, ["function", function.name, function.revision])
+            function, ["function", function.name, function.revision])
         let machine = try BuildMachine.clone(origin, as: wanted, stream: function.streamName, data)
         defer { machine.stop() }
         try code.unpack(in: machine)

@@ -30,6 +30,7 @@ final class BuildMachine {
         let kernel = try ImageCommand.kernels.current()
         var configuration = MachineConfiguration(memoryBytes: wanted.memoryBytes, kernelPath: kernel.vmlinuxPath)
         configuration.modulesDirectory = kernel.modulesPath
+        configuration.isStrict = wanted.isolation == .strict
         let disks = try MachineDisks(
             [.volume(map: ImageImport.map, importedFrom: nil, readOnly: false)], imagePath: "\(data.imagePath(wanted.image))/root.ext4",
             directory: data.path)

@@ -73,10 +73,11 @@ struct BuildRuntime {
     /// The checkpoint of the booted image.
     func snapshot(_ runtime: LambdaRuntime, _ function: DeployedFunction, _ image: Image) throws -> CheckpointAddress {
         let stream = function.runtimeStreamName
-        let identity = [
-            "runtime", image.manifest.rootSHA256, try ImageCommand.kernels.current().manifest.version, GuestPrograms.digest,
-            "\(functionProtocolVersion)", "\(function.machineBytes)", BuildRuntime.layout(runtime), runtime.preload.text,
-        ]
+        let identity =
+            [
+                "runtime", image.manifest.rootSHA256, try ImageCommand.kernels.current().manifest.version, GuestPrograms.digest,
+                "\(functionProtocolVersion)", "\(function.machineBytes)", BuildRuntime.layout(runtime), runtime.preload.text,
+            ] + (function.isStrict == true ? [IsolationSetting.strict.rawValue] : [])
         if let found = current(stream, identity) { return found }
         let lock = try lock(stream)
         defer { withExtendedLifetime(lock) {} }
@@ -97,7 +98,7 @@ struct BuildRuntime {
     private func boot(_ runtime: LambdaRuntime, _ function: DeployedFunction, _ image: Image, _ identity: [String]) throws {
         let access = try StoreAccess.openOrCreate(data.storePath)
         _ = try ImageImport(access: access, image: image, progress: { _, _ in }).ensure()
-        let wanted = try BuildRuntime.configuration(image: image.name.description, function.machineBytes, identity)
+        let wanted = try BuildRuntime.configuration(function, identity)
         let machine = try BuildMachine.boot(wanted, stream: function.runtimeStreamName, data)
         defer { machine.stop() }
         let agent = try machine.agent()
@@ -160,8 +161,10 @@ struct BuildRuntime {
     }
 
     /// What is written about a runtime's or a function's machine into its checkpoints.
-    static func configuration(image: String, _ memoryBytes: Int, _ command: [String]) throws -> GroupConfiguration {
-        var wanted = GroupConfiguration(name: try GroupName("function"), image: image, memoryBytes: memoryBytes, command: command)
+    static func configuration(_ function: DeployedFunction, _ command: [String]) throws -> GroupConfiguration {
+        var wanted = GroupConfiguration(
+            name: try GroupName("function"), image: function.image, memoryBytes: function.machineBytes, command: command)
+        wanted.isolation = function.isStrict == true ? .strict : nil
         var persistence = PersistenceSettings()
         persistence.period = .manual
         persistence.history = .latest(2)

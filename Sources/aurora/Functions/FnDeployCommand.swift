@@ -24,6 +24,12 @@ struct FnDeployCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: "The image to use instead of the runtime's.") var image = ""
     @Option(
         parsing: .unconditional,
+        help:
+            "What keeps its processes apart from their kernel in a pv guest: shared (nothing) or strict (slower); the image's, else shared."
+    )
+    var isolation: IsolationSetting?
+    @Option(
+        parsing: .unconditional,
         help: ArgumentHelp("Who the code runs as; root, for what needs that. Default: sbx_user1051.", valueName: "user[:group]"))
     var user = ""
     @Option(parsing: .unconditional, help: ArgumentHelp("Requests served at once, at most.", valueName: "count")) var concurrency: Int?
@@ -53,6 +59,7 @@ struct FnDeployCommand: ParsableCommand {
         var Environment: Variables?
         var SnapStart: SnapStart?
         var AuroraImage: String?
+        var AuroraIsolation: String?
         var AuroraUser: String?
         var DeadLetterConfig: DeadLetter?
     }
@@ -111,7 +118,8 @@ struct FnDeployCommand: ParsableCommand {
         let bytes = try MemorySize.parse(memory)
         return Order(
             Runtime: runtime, Handler: handler, MemorySize: bytes >> 20, Timeout: timeout, Environment: .init(Variables: variables),
-            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image, AuroraUser: user,
+            SnapStart: .init(ApplyOn: noSnapStart ? "None" : "PublishedVersions"), AuroraImage: image, AuroraIsolation: isolation?.rawValue,
+            AuroraUser: user,
             DeadLetterConfig: deadLetter.map { .init(TargetArn: $0) })
     }
 

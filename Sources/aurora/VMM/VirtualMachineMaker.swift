@@ -22,6 +22,7 @@ enum VirtualMachineMaker {
             let number = try systemCall("duplicate", "the TAP descriptor") { clinux_fcntl(tap.rawValue, F_DUPFD_CLOEXEC, 0) }
             configuration.network = NetworkDeviceConfiguration(tapDescriptor: Int32(number), macAddress: macAddress)
         }
+        configuration.isStrict = specification.configuration.isolation == .strict
         configuration.vsockSocketPath = specification.vsockSocketPath
         configuration.consoleLog = specification.consoleLog
         let environment = GroupMachineOfStore.Environment(
