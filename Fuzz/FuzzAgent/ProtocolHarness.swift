@@ -52,7 +52,8 @@ enum ProtocolHarness {
         case .functionEnd: check(FunctionEnd.self, payload)
         case .functionExited: check(ExitStatus.self, payload)
         case .functionMemory: check(FunctionMemory.self, payload)
-        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr, .functionEvent, .functionKill, .functionMeasure, .functionLog, .functionBody: break
+        case .ping, .stdin, .stdinEnd, .sync, .done, .stdout, .stderr: break
+        case .functionEvent, .functionKill, .functionMeasure, .functionLog, .functionBody: break
         }
     }
 

@@ -333,7 +333,8 @@ public struct FunctionEnd: MessageBody, Equatable, Sendable {
 /// Sent before the `functionEnd` of an answer to a request, before `functionExited`, and as the answer to `functionMeasure`, unless the
 /// guest's kernel cannot tell.
 public struct FunctionMemory: MessageBody, Equatable, Sendable {
-    /// The most bytes that the kernel has charged to the runtime's control group at once (`memory.peak`), what its snapshot brought included.
+    /// The most bytes that the kernel has charged to the runtime's control group at once (`memory.peak`), what its snapshot brought
+    /// included.
     public var peakBytes: UInt64
 
     /// Describes a measurement.

@@ -282,7 +282,7 @@ struct ServeGuestTests {
         #expect(answer.output == #"{"echo":1,"version":"1"}"# + "\n", "\(answer.error)\(server.log)")
     }
 
-    /// What most functions of the runtime `provided.al2023` are that are no programs: a script that asks with `curl`, and means bash by `sh`.
+    /// What functions of the runtime `provided.al2023` are that are no programs: a script that asks with `curl`, and means bash by `sh`.
     @Test func aShellScriptWithCurlServes() throws {
         let server = try GatewayServer()
         let path = "\(server.command.home)/script"

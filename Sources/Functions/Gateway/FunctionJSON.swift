@@ -140,8 +140,8 @@ struct DeadLetterJSON: Codable {
         let parts = target.split(separator: ":", omittingEmptySubsequences: false)
         if parts.count > 2, parts[0] == "arn", ["sqs", "sns"].contains(parts[2]) {
             throw .invalid(
-                "DeadLetterConfig.TargetArn \(target.prefix(80)) is a queue or topic, which there are none of here: name a function of this "
-                    + "gateway, or none: what fails is kept then (aurora fn events)")
+                "DeadLetterConfig.TargetArn \(target.prefix(80)) is a queue or topic, which there are none of here: name a function of "
+                    + "this gateway, or none: what fails is kept then (aurora fn events)")
         }
         guard let reference = FunctionReference(target), reference.qualifier ?? "$LATEST" == "$LATEST" else {
             throw .invalid("DeadLetterConfig.TargetArn \(target.prefix(80)) names no function: \(FunctionName.resourceName("NAME"))")

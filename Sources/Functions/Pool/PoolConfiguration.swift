@@ -11,6 +11,8 @@ public struct PoolConfiguration: Sendable, Hashable {
     public var machineSeconds = 20
     /// Milliseconds without a request after which an instance stands still.
     public var pauseMilliseconds = 100
+    /// Milliseconds that an instance whose request took too long may take to tell what memory it had.
+    public var measureMilliseconds = 50
     /// Bytes of the disk that launch images may take, but for those in use: what was used longest ago is removed, and made again from the
     /// store when it is asked for.
     public var launchBytesMax = 16 << 30

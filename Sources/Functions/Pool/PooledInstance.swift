@@ -32,9 +32,6 @@ final class PooledInstance: FunctionInstance {
     /// Bytes of events that a runtime may leave unread; the next one would only be put behind them.
     private static let unsentBytesMax = FunctionLimits.payloadBytesMax
 
-    /// How long an instance whose time is over may take to tell what memory it had.
-    private static let measureMilliseconds = 50
-
     let identifier: String
     /// How its machine was had.
     let startKind: StartKind
@@ -141,7 +138,7 @@ final class PooledInstance: FunctionInstance {
             return true
         }
         guard asks else { return fail(error) }
-        _ = Alarms.shared.set(milliseconds: PooledInstance.measureMilliseconds) { [weak self] in self?.fail(error) }
+        _ = Alarms.shared.set(milliseconds: configuration.measureMilliseconds) { [weak self] in self?.fail(error) }
         send()
     }
 
