@@ -65,7 +65,11 @@ static void attempt(const char *what, uintptr_t where, void (*try)(uintptr_t)) {
     int status = 0;
     waitpid(child, &status, 0);
     int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
-    const char *name = number == SIGSEGV ? "SIGSEGV" : number == SIGTRAP ? "SIGTRAP" : number ? "another signal" : "went through";
+    const char *name = number == SIGSEGV ? "SIGSEGV"
+        : number == SIGTRAP              ? "SIGTRAP"
+        : number == SIGBUS               ? "SIGBUS"
+        : number                         ? "another signal"
+                                         : "went through";
     printf("%s 0x%lx: %s%s\n", what, where, name, WIFSIGNALED(status) ? " (uncaught)" : "");
 }
 
