@@ -306,7 +306,7 @@ struct ServeGuestTests {
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: "\(path)/work.sh")
         let words = ["--runtime", "provided.al2023", "--handler", "work.handle", "--timeout", "60"]
         // On a terminal it tells how far it is; the first one boots the runtime.
-        let terminal = ["python3", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
+        let terminal = ["/usr/bin/python3", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
         let deployed = try server.command.run(["fn", "deploy", "f"] + words + ["--endpoint", server.endpoint, path], launcher: terminal)
         try #require(deployed.code == 0, "\(deployed.output)\(deployed.error)\(server.log)")
         #expect(deployed.output.contains("aurora: booting the runtime"), "\(deployed.output)")
