@@ -8,16 +8,16 @@ import Testing
 struct ConformanceTests {
     private static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Conformance").standardized
 
-    @Test func programsSeeWhatTheProcessorDoes() throws {
+    private static let places: [(place: String, options: [String])] = [("pv", []), ("strict", ["--isolation", "strict"])]
+
+    @Test(arguments: places)
+    func programsSeeWhatTheProcessorDoes(_ place: String, _ options: [String]) throws {
         let probe = try Probe()
         let aurora = try Command()
-        let run = try aurora.run(
-            [
-                "run", "--rm", "-i", "-m", "256M", "--", "sh", "-c",
-                "base64 -d >/tmp/probe && chmod 755 /tmp/probe && exec /tmp/probe",
-            ], input: probe.encoded)
+        let command = ["sh", "-c", "base64 -d >/tmp/probe && chmod 755 /tmp/probe && exec /tmp/probe"]
+        let run = try aurora.run(["run", "--rm", "-i", "-m", "256M"] + options + ["--"] + command, input: probe.encoded)
         #expect(run.code == 0, "\(run.error)")
-        #expect(try probe.complaints(about: run.output, from: "pv") == "")
+        #expect(try probe.complaints(about: run.output, from: place) == "")
     }
 
     /// The tables themselves: the host has the same processor, and no shim.
