@@ -46,7 +46,7 @@ INSTRUCTION("iretq to cs 0x10", "mov %rsp, %rdx\npush $0x2b\npush %rdx\npushfq\n
 INSTRUCTION("iretq to cs 7", "mov %rsp, %rdx\npush $0x2b\npush %rdx\npushfq\npush $7\npush $1f\niretq\n1: mov %cs, %eax")
 INSTRUCTION("iretq to ss 0x18", "mov %rsp, %rdx\npush $0x18\npush %rdx\npushfq\npush $0x33\npush $1f\niretq\n1: mov %cs, %eax")
 INSTRUCTION("iretq with NT", SET_FLAGS(0x4000) "push $0\npush $0\npush $0\npush $0\npush $0\niretq")
-INSTRUCTION("ljmp to 7 through memory", "movq $1f, (%rdi)\nmovw $7, 8(%rdi)\nrex.w ljmp *(%rdi)\n1: nop")
+INSTRUCTION("ljmp to 7 through memory", "movl $1f, (%rdi)\nmovw $7, 4(%rdi)\nljmp *(%rdi)\n1: nop")
 INSTRUCTION("lar of 0x33", "mov $0x33, %ecx\nlar %ecx, %eax\njz 1f\nmov $-1, %rax\n1:")
 INSTRUCTION("lar of 7", "mov $7, %ecx\nmov $1, %eax\nlar %ecx, %eax\njz 1f\nmov $-1, %rax\n1:")
 INSTRUCTION("verr of 7", "mov $7, %ecx\nverr %cx\nsetz %al")
@@ -89,8 +89,6 @@ INSTRUCTION("set_thread_area, gs uses it", "movl $-1, (%rdi)\nmovl $0x20000000, 
 INSTRUCTION("arch_prctl sets gs", "mov $0x1001, %edi\nmov $0x20000000, %esi\nmov $158, %eax\nsyscall\nmovl $0x5678, (%rsi)\n"
     "mov %gs:0, %eax")
 INSTRUCTION("arch_prctl gs, not canonical", "mov $0x1001, %edi\nmovabs $0x8000000000000000, %rsi\nmov $158, %eax\nsyscall")
-INSTRUCTION("null selector clears gs", "mov $0x1001, %edi\nmov $0x20000000, %esi\nmov $158, %eax\nsyscall\nmov %eax, %gs\n"
-    "mov %gs:0, %eax")
 
 // FSGSBASE: kept by the kernel, or #UD. The last: does what the kernel says of it hold?
 #define ACROSS "push $1000\npush $0\nmov %rsp, %rdi\nxor %esi, %esi\nmov $35, %eax\nsyscall\npop %rcx\npop %rcx\n" // nanosleep of 1 µs

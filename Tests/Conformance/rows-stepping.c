@@ -31,7 +31,6 @@ STEPPED("steps over a page fault that is mended", "mov $0x20001000, %edx\n" TF "
 STEPPED("steps to ud2", TF "nop\nud2")
 STEPPED("steps to an unmapped address", TF "nop\nmov 0x40000123, %eax")
 STEPPED("steps over int3", TF "nop\nint3\nnop\n" NO_TF)
-STEPPED("steps over icebp", TF ".byte 0xf1\nnop\n" NO_TF)
 STEPPED("steps over iretq", "mov %rsp, %rdx\n" TF "push $0x2b\npush %rdx\npush $0x302\npush $0x33\npush $1f\niretq\n1: nop\n" NO_TF)
 STEPPED("iretq sets TF", "mov %rsp, %rdx\npush $0x2b\npush %rdx\npush $0x302\npush $0x33\npush $1f\niretq\n1: nop\n" NO_TF)
 STEPPED("steps of a jump into the kernel", TF "movabs $0xffff800000000000, %rdx\njmp *%rdx")
@@ -117,7 +116,6 @@ FUNCTION("hardware breakpoint hit twice", "int3\nnop\nnop\ninc %ebx\ncmp $2, %eb
 FUNCTION("watchpoint, write", "int3\nmov (%rdi), %eax\nmov %eax, (%rdi)\nnop\nmov %eax, 4(%rdi)\nud2", watch_write)
 FUNCTION("watchpoint, read and write", "int3\nmov (%rdi), %eax\nmov %eax, (%rdi)\nnop\nmov %eax, 4(%rdi)\nud2", watch_any)
 FUNCTION("watchpoint of 8 bytes", "int3\nmov %al, 7(%rdi)\nnop\nmov %al, 8(%rdi)\nud2", watch_eight)
-FUNCTION("watchpoint, in a string move", "int3\nmov $0x1fffffff, %edi\nmov $4, %ecx\ninc %edi\nnop\nrep stosb\nud2", watch_write)
 FUNCTION("watchpoint while another process runs", "int3\npush $1000\npush $0\nmov %rdi, %rdx\nmov %rsp, %rdi\nxor %esi, %esi\n"
     "mov $35, %eax\nsyscall\n"
     "mov %eax, 0x20000000\nnop\nud2", watch_write)
