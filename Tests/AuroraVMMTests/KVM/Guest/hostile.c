@@ -82,10 +82,10 @@ static void unknown_hypercalls(void) {
 // ---------------------------------------------------------------- exits that there are not
 
 // Runs two instructions in ring 0 by the shim's own monitor call, which a kernel can make: `out`, `iretq`. The header names the
-// place of struct cpu, whose field `call` is at 80.
+// place of struct cpu, whose field `call` is at 104.
 #define RING0_OUT(port)                                                                                                          \
     do {                                                                                                                         \
-        volatile u64 *call = ((u64 **)0xffff830000000000)[6] + 10;                                                               \
+        volatile u64 *call = ((u64 **)0xffff830000000000)[6] + 13;                                                               \
         u64 before = *call;                                                                                                      \
         __asm__ volatile("lea 1f(%%rip), %%rbx; mov %%rbx, (%0); int3; jmp 2f\n 1: out %%eax, $" #port "; iretq\n 2:"             \
                          :: "r"(call) : "rbx", "memory");                                                                        \
