@@ -14,25 +14,16 @@ enum ExitAction: Sendable {
 ///
 /// It starts parked; `resume()` lets it run, `pause()` parks it between two instructions.
 ///
-/// The loop allocates nothing and takes no lock: its states are one futex word.
+/// The loop allocates nothing and takes no lock. Where it may be, and who takes it on from there, is the table of `VCPUPhase`.
 final class VCPURunner: @unchecked Sendable {
     // Safety: `thread` is set once in `init` after all other fields; `ended` only by the thread itself before it parks for good.
-    private enum Phase {
-        static let parked: UInt32 = 0
-        static let running: UInt32 = 1
-        static let pausing: UInt32 = 2
-        static let stopping: UInt32 = 3
-        static let ended: UInt32 = 4
-        /// The thread touches nothing any more.
-        static let left: UInt32 = 5
-    }
     private static let spins = 2000
     private static let exitsOfAnInstructionMax = 4096
 
     let cpu: VirtualCPU
     /// When the vCPU went on after it was parked last, in nanoseconds of the monotonic clock.
     let runningSince = Atomic<Int64>(0)
-    private let phase: UnsafeMutablePointer<Atomic<UInt32>>
+    let phase = VCPUPhaseWord()
     private var thread: Thread?
     private let condemnation: UnsafeMutablePointer<Condemnation>
     private let handle: @Sendable (VirtualCPU) -> ExitAction
@@ -51,8 +42,6 @@ final class VCPURunner: @unchecked Sendable {
         self.cpu = cpu
         self.handle = handle
         self.ended = ended
-        phase = .allocate(capacity: 1)
-        phase.initialize(to: Atomic(Phase.parked))
         condemnation = .allocate(capacity: 1)
         condemnation.initialize(to: Condemnation())
         Thread.installInterruptHandler()
@@ -69,24 +58,21 @@ final class VCPURunner: @unchecked Sendable {
 
     deinit {
         stop()
-        phase.deinitialize(count: 1)
-        phase.deallocate()
         condemnation.deinitialize(count: 1)
         condemnation.deallocate()
     }
 
     /// Whether the vCPU is out of the guest for good or until `resume()`.
     var isParked: Bool {
-        let current = phase.pointee.load(ordering: .acquiring)
-        return current == Phase.parked || current == Phase.ended
+        let current = phase.current
+        return current == .parked || current == .ended
     }
 
     /// Lets a parked vCPU run.
     ///
     /// No effect on one that runs or has ended.
     func resume() {
-        let (exchanged, _) = phase.pointee.compareExchange(expected: Phase.parked, desired: Phase.running, ordering: .acquiringAndReleasing)
-        if exchanged { wake() }
+        if phase.move(.parked, to: .running) == nil { phase.wake() }
     }
 
     /// Returns when the vCPU is out of the guest and parked, or has ended.
@@ -94,17 +80,15 @@ final class VCPURunner: @unchecked Sendable {
     /// - Returns: false when it was not for all of `seconds`; it parks when it can.
     @discardableResult
     func pause(seconds: Int = EventLoop.handlerSecondsMax) -> Bool {
-        let (exchanged, _) = phase.pointee.compareExchange(
-            expected: Phase.running, desired: Phase.pausing, ordering: .acquiringAndReleasing)
-        if exchanged {
+        if phase.move(.running, to: .pausing) == nil {
             cpu.requestExit()
             thread?.interrupt()
         }
         for _ in 0..<VCPURunner.spins {
-            if phase.pointee.load(ordering: .acquiring) != Phase.pausing { return true }
+            if phase.current != .pausing { return true }
             clinux_pause()
         }
-        return wait(seconds) { $0 != Phase.pausing }
+        return wait(seconds) { $0 != .pausing }
     }
 
     /// Ends the thread.
@@ -114,17 +98,12 @@ final class VCPURunner: @unchecked Sendable {
     /// - Returns: false when it has not ended within `seconds`; it lives on then, and so does this object.
     @discardableResult
     func stop(seconds: Int = EventLoop.handlerSecondsMax) -> Bool {
-        var current = phase.pointee.load(ordering: .acquiring)
-        while current != Phase.left {
-            let result = phase.pointee.compareExchange(expected: current, desired: Phase.stopping, ordering: .acquiringAndReleasing)
-            if result.exchanged { break }
-            current = result.original
-        }
+        _ = phase.move(to: .stopping)
         cpu.requestExit()
         thread?.interrupt()
-        wake()
+        phase.wake()
         guard let thread else { return true }
-        guard thread.isCurrent || wait(seconds, until: { $0 == Phase.left }) else {
+        guard thread.isCurrent || wait(seconds, until: { $0 == .left }) else {
             // Its stack refers to this object.
             _ = Unmanaged.passRetained(self)
             return false
@@ -134,14 +113,14 @@ final class VCPURunner: @unchecked Sendable {
     }
 
     /// Waits for a phase; false when the time is over first.
-    private func wait(_ seconds: Int, until isReached: (UInt32) -> Bool) -> Bool {
+    private func wait(_ seconds: Int, until isReached: (VCPUPhase) -> Bool) -> Bool {
         let deadline = clinux_clock_ns(CLOCK_MONOTONIC) + Int64(seconds) * 1_000_000_000
         while true {
-            let current = phase.pointee.load(ordering: .acquiring)
+            let current = phase.current
             if isReached(current) { return true }
             let left = deadline - clinux_clock_ns(CLOCK_MONOTONIC)
             if left <= 0 { return false }
-            _ = clinux_futex_wait(phase, current, left)
+            phase.wait(while: current, nanoseconds: left)
         }
     }
 
@@ -177,49 +156,42 @@ final class VCPURunner: @unchecked Sendable {
         return cpu.enter()
     }
 
-    private func wake() { _ = clinux_futex_wake(phase, Int32.max) }
-
     private func main() {
         defer {
-            phase.pointee.store(Phase.left, ordering: .releasing)
-            wake()
+            phase.move(.stopping, to: .left)
+            phase.wake()
         }
         var hasWaited = false
         while true {
-            switch phase.pointee.load(ordering: .acquiring) {
-            case Phase.running:
+            switch phase.current {
+            case .running:
                 if hasWaited { runningSince.store(clinux_clock_ns(CLOCK_MONOTONIC), ordering: .releasing) }
                 hasWaited = false
-                if !runOnce() { return }
-            case Phase.pausing: park()
-            case Phase.stopping: return
+                runOnce()
+            case .pausing: park()
+            case .stopping: return
             case let current:
                 hasWaited = true
-                _ = clinux_futex_wait(phase, current, -1)
+                phase.wait(while: current)
             }
         }
     }
 
     /// Enters the guest once and serves its exit.
-    ///
-    /// False when the thread is to end.
     @inline(__always)
-    private func runOnce() -> Bool {
-        if isCondemned() { return true }
+    private func runOnce() {
+        if isCondemned() { return }
         cpu.registersAreInRunPage = false
         let result = enter()
         if result == 0 {
             if case .end(let end) = handle(cpu) { finish(end) }
-            return true
-        }
-        if result == -Int(EINTR) || result == -Int(EAGAIN) {
+        } else if result == -Int(EINTR) || result == -Int(EAGAIN) {
             // Whoever asks sets the phase first. A request that came when the vCPU had already parked for it is stale here, and
             // would keep KVM from ever entering the guest again.
             cpu.takeExitRequest()
-            return true
+        } else {
+            finish(.failed("Cannot run the vCPU: \(Errno(rawValue: Int32(truncatingIfNeeded: -result)))"))
         }
-        finish(.failed("Cannot run the vCPU: \(Errno(rawValue: Int32(truncatingIfNeeded: -result)))"))
-        return true
     }
 
     /// Completes an exit that KVM still holds (the result of a port or memory access), then parks.
@@ -243,17 +215,13 @@ final class VCPURunner: @unchecked Sendable {
         // One who condemned it meanwhile relies on the request that was just taken back.
         if condemnation.pointee.isPassed.load(ordering: .sequentiallyConsistent) { cpu.requestExit() }
         // `stop` may have come in between: its word stands.
-        _ = phase.pointee.compareExchange(expected: Phase.pausing, desired: Phase.parked, ordering: .acquiringAndReleasing)
-        wake()
+        phase.move(.pausing, to: .parked)
+        phase.wake()
     }
 
     private func finish(_ end: MachineEnd) {
-        let (exchanged, current) = phase.pointee.compareExchange(
-            expected: Phase.running, desired: Phase.ended, ordering: .acquiringAndReleasing)
-        if !exchanged, current == Phase.pausing {
-            _ = phase.pointee.compareExchange(expected: Phase.pausing, desired: Phase.ended, ordering: .acquiringAndReleasing)
-        }
-        wake()
+        if phase.move(.running, to: .ended) == .pausing { phase.move(.pausing, to: .ended) }
+        phase.wake()
         ended(end)
     }
 }
