@@ -81,6 +81,8 @@ let package = Package(
             exclude: ["KVM/Guest"], swiftSettings: strict),
         .testTarget(
             name: "SnapshotTests", dependencies: ["Snapshot", "AuroraVMM", "Linux", "CLinux"], exclude: ["Guest"], swiftSettings: strict),
+        // Pipelines without a machine, threads or time: thousands of lives by their seeds.
+        .testTarget(name: "PipelineSimulation", dependencies: ["Snapshot", "AuroraVMM", "Linux"], swiftSettings: strict),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "AgentClient"], swiftSettings: strict),
         .testTarget(name: "GroupsTests", dependencies: ["Groups", "AgentProtocol", "Linux", "CLinux"], swiftSettings: strict),
         .testTarget(

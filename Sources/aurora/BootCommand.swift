@@ -30,7 +30,7 @@ struct BootCommand: ParsableCommand {
         let start = clinux_clock_ns(CLOCK_MONOTONIC)
         let machine = try Machine(configuration)
         note("made in \(milliseconds(since: start)) ms")
-        machine.resume()
+        machine.start()
         let sampler = try profile.map { path in try Thread(name: "sampler") { @Sendable in sample(machine, path) } }
         Task { await reportAgent(machine, start) }
         while machine.end == nil { usleep(10_000) }
@@ -47,10 +47,16 @@ private func milliseconds(since start: Int64) -> Double { Double(clinux_clock_ns
 /// Writes one instruction pointer a line until the machine ends.
 @Sendable private func sample(_ machine: Machine, _ path: String) {
     guard let file = try? OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644) else { return }
-    while machine.end == nil, let address = try? machine.instructionPointer() {
+    while machine.end == nil, let address = instructionPointer(machine) {
         write(String(address, radix: 16) + "\n", to: file.rawValue)
         usleep(1000)
     }
+}
+
+/// Where the guest is; it rests for some microseconds.
+@Sendable private func instructionPointer(_ machine: Machine) -> UInt64? {
+    guard let resting = try? machine.rest() else { return nil }
+    return try? resting.instructionPointer()
 }
 
 /// Writes a line at once, between the guest's own.

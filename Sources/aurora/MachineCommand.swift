@@ -51,12 +51,12 @@ struct MachineSaveCommand: ParsableCommand {
 
     func run() throws {
         let machine = try Machine(options.configuration(words: words))
-        machine.resume()
+        machine.start()
         if let once { try wait(for: once, machine) }
         usleep(UInt32(after) * 1000)
-        machine.pause()
+        let resting = try machine.rest()
         let start = DispatchTime.now()
-        let saved = try SavedMachine(machine, in: directory)
+        let saved = try resting.save(into: directory)
         say("saved \(saved.state.devices.count) devices in \(milliseconds(since: start)) ms")
         machine.stop()
     }
@@ -86,12 +86,11 @@ struct MachineResumeCommand: ParsableCommand {
     func run() throws {
         let start = DispatchTime.now()
         let machine = try SavedMachine(directory: directory).machine(options.configuration(words: []))
-        machine.resume()
+        machine.start()
         say("resumed after \(milliseconds(since: start)) ms")
         let deadline = DispatchTime.now() + .milliseconds(during)
         while machine.end == nil, DispatchTime.now() < deadline { usleep(10_000) }
         if let end = machine.end { say("ended: \(end)") }
-        machine.pause()
         machine.stop()
     }
 }

@@ -24,7 +24,7 @@ struct MeasureEpochsCommand: ParsableCommand {
 
     func run() throws {
         let machine = try Machine(options.configuration(words: words))
-        machine.resume()
+        machine.start()
         if let exec { try start(exec, in: machine) }
         usleep(UInt32(after) * 1000)
         var configuration = PipelineConfiguration()

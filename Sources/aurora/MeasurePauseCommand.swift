@@ -3,7 +3,7 @@ import AuroraVMM
 import CLinux
 import Dispatch
 
-/// How long `pause()` takes, from the call to the moment nothing changes the guest any more.
+/// How long `rest()` takes, from the call to the moment nothing changes the guest any more.
 struct MeasurePauseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "measure-pause", abstract: "Pause a guest at random moments and tell how long that takes; JSON on standard output.")
@@ -17,7 +17,7 @@ struct MeasurePauseCommand: ParsableCommand {
 
     func run() throws {
         let machine = try Machine(options.configuration(words: words))
-        machine.resume()
+        machine.start()
         usleep(UInt32(after) * 1000)
         var pauses: [Double] = []
         var saves: [Double] = []
@@ -28,15 +28,15 @@ struct MeasurePauseCommand: ParsableCommand {
             random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
             usleep(200 + UInt32(random >> 33) % 3000)
             let start = DispatchTime.now()
-            machine.pause()
+            let resting = try machine.rest()
             pauses.append(milliseconds(since: start) * 1000)
             var saved: MachineState?
             if state {
                 let start = DispatchTime.now()
-                saved = try machine.save()
+                saved = try resting.save()
                 saves.append(milliseconds(since: start) * 1000)
             }
-            machine.resume()
+            resting.resume()
             if let saved {
                 let start = DispatchTime.now()
                 encodedBytes = try saved.encoded().count

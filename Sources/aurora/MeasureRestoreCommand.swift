@@ -20,10 +20,10 @@ struct MeasureRestoreCommand: ParsableCommand {
     func run() throws {
         let configuration = try options.configuration(words: words)
         let machine = try Machine(configuration)
-        machine.resume()
+        machine.start()
         usleep(UInt32(after) * 1000)
-        machine.pause()
-        let state = try machine.save()
+        let resting = try machine.rest()
+        let state = try resting.save()
         let pages = CopiedPages(machine.memory)
         var policy = LazyPolicy()
         policy.readAheadPages = readAhead
@@ -33,13 +33,13 @@ struct MeasureRestoreCommand: ParsableCommand {
         for _ in 0..<count {
             let start = clinux_clock_ns(CLOCK_MONOTONIC)
             let restored = try Machine(configuration, restoring: state, pages: pages, policy: policy)
-            restored.resume()
+            restored.start()
             add("to_resume_us", clinux_clock_ns(CLOCK_MONOTONIC) - start)
             let deadline = start + 1_000_000_000
             while restored.memory.lazy?.statistics.faults == 0, clinux_clock_ns(CLOCK_MONOTONIC) < deadline { clinux_pause() }
             add("to_first_fault_us", clinux_clock_ns(CLOCK_MONOTONIC) - start)
             usleep(UInt32(during) * 1000)
-            restored.pause()
+            let atRest = try restored.rest()
             if let times = restored.restoreTimes {
                 add("memory_us", times.memory)
                 add("machine_us", times.machine)
@@ -51,6 +51,7 @@ struct MeasureRestoreCommand: ParsableCommand {
                 parts["pages", default: []].append(Double(statistics.pagesRead + statistics.pagesZeroed))
                 add("fault_service_us", statistics.faultNanoseconds / Int64(statistics.faults))
             }
+            atRest.resume()
             restored.stop()
         }
         for (name, ahead) in [("touch_1_page_us", 1), ("touch_16_pages_us", 16), ("touch_64_pages_us", 64)] {
@@ -59,6 +60,7 @@ struct MeasureRestoreCommand: ParsableCommand {
         parts["touch_1_page_asleep_us"] = try touches(1, spin: 0)
         for size in [1, 16, 64, 256] { parts["fill_\(size)_pages_us"] = try fills(size) }
         say("{" + parts.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \(Self.summary($0.value))" }.joined(separator: ", ") + "}")
+        resting.resume()
         machine.stop()
     }
 

@@ -106,8 +106,8 @@ struct LaunchTests {
         let uses = [UInt8](repeating: 2, count: machine.memory.pageCount)
         #expect(try machine.touchAhead(state, roots: roots, uses: uses) > 1000)
         #expect(zip(memory.mappings, before).allSatisfy { memcmp($0.base, $1, $1.count) == 0 })
-        try machine.begin(state)
-        machine.resume()
+        try machine.rest().begin(state)
+        machine.start()
         #expect(output.wait(timeout: .now() + 300) == .success, "it prints")
     }
 

@@ -258,9 +258,10 @@ private final class BrokenDisk: EpochParticipant {
 
     func freeze(_ epoch: EpochNumber) {}
 
-    func collect(_ epoch: EpochNumber, into sink: any PageSink) throws {
+    func collect(_ epoch: EpochNumber, from position: Int, pagesMax: Int, into sink: any PageSink) throws -> Int? {
         whenCollected.withLock { $0.take() }?()
         if isBroken.load(ordering: .acquiring) { throw Broken() }
+        return nil
     }
 
     func stream(from position: Int, pagesMax: Int, into sink: any PageSink) -> Int? { nil }

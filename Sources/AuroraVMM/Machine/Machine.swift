@@ -6,8 +6,8 @@ import Synchronization
 ///
 /// It knows nothing of stores and groups.
 ///
-/// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `pause()` first brings both
-/// loops to rest, then parks the vCPU: from then on nothing changes the guest, and its state can be taken.
+/// Devices live on two event loops, one for disks (whose flushes block) and one for the rest. `rest()` first brings both
+/// loops to rest, then parks the vCPU: as long as its value lives nothing changes the guest, and its state can be taken.
 public final class Machine: Sendable {
     /// How the guest runs.
     public let mode: GuestMode
@@ -20,13 +20,11 @@ public final class Machine: Sendable {
     let virtualMachine: VirtualMachine
     let devices: DeviceBoard
     let runner: VCPURunner
-    let rest: MachineRest
+    let keeper: MachineRest
     let tracker: DirtyTracker
     let shadowPages: ShadowPages
     let ending: MachineEnding
     let lazyTimes = Mutex<RestoreTimes?>(nil)
-    /// Whether memory was replaced in part only, so that nothing of the guest may run.
-    let hasMixedMemory = Atomic(false)
 
     /// Makes the machine and loads the kernel; nothing runs yet.
     ///
@@ -75,36 +73,34 @@ public final class Machine: Sendable {
         self.ending = ending
         let handler = ExitHandler(platform: platform, memory: memory, devices: devices, tracker: tracker, console: console)
         runner = try VCPURunner(cpu: parts.cpu, name: "vcpu 0", handle: { handler.handle($0) }, ended: { ending.set($0) })
-        rest = MachineRest(runner, devices, secondsMax: parts.restSecondsMax)
+        keeper = MachineRest(runner, devices, secondsMax: parts.restSecondsMax)
     }
 
     deinit { stop() }
 
-    /// Starts or continues the guest, unless somebody else keeps it at rest.
+    /// Lets the guest run from now on, whenever nobody keeps it at rest.
     ///
     /// Idempotent; may be called by any thread.
-    public func resume() {
-        if hasMixedMemory.load(ordering: .acquiring) { return fail("The rollback failed: memory is of two moments") }
-        rest.resume()
-    }
+    public func start() { keeper.resume() }
 
-    /// Returns when neither the vCPU nor a device changes the guest any more.
+    /// Brings the machine to rest until the value is let go, whoever else does so meanwhile: there is no other way to stop it for a while.
     ///
-    /// Idempotent; may be called by any thread. A machine that does not come to rest in time (`MachineConfiguration.restSecondsMax`)
-    /// has failed: then `end` says so, and it is not paused.
-    public func pause() {
-        do throws(MachineError) { try rest.pause() } catch { fail("\(error)") }
-    }
-
-    /// Brings the machine to rest until the value is let go, whoever else pauses and resumes it.
-    ///
-    /// - Throws: `MachineError` for a machine that has ended, or does not come to rest in time, which has failed then.
-    public func hold() throws(MachineError) -> RestingMachine {
+    /// - Throws: `MachineError` for a machine that has ended, or does not come to rest in time (`MachineConfiguration.restSecondsMax`),
+    ///   which has failed then: `end` says so.
+    public func rest() throws(MachineError) -> RestingMachine {
         do throws(MachineError) { return try RestingMachine(self) } catch {
             if case .guest = error { fail("\(error)") }
             throw error
         }
     }
+
+    /// For tests, which have no place to keep a `RestingMachine`: takes `start()` back.
+    func pause() {
+        do throws(MachineError) { try keeper.pause() } catch { fail("\(error)") }
+    }
+
+    /// For tests: `start()`.
+    func resume() { keeper.resume() }
 
     /// The machine must not run any more; who waits for its end is told.
     private func fail(_ reason: String) {
@@ -112,13 +108,13 @@ public final class Machine: Sendable {
         ending.set(.failed(reason))
     }
 
-    /// When the guest went on after the last pause, in nanoseconds of the host's monotonic clock.
+    /// When the guest went on after the last rest, in nanoseconds of the host's monotonic clock.
     ///
-    /// Whoever calls `resume()` may be kept from running by the vCPU that it has woken, and cannot tell by its own clock.
+    /// Whoever lets it go may be kept from running by the vCPU that it has woken, and cannot tell by its own clock.
     public var runningSince: Int64 { runner.runningSince.load(ordering: .acquiring) }
 
-    /// Whether nothing changes the guest until `resume()`.
-    public var isPaused: Bool { rest.isResting }
+    /// Whether nothing changes the guest now.
+    public var isPaused: Bool { keeper.isResting }
 
     /// Connects to a vsock port of the guest, which is asked when it runs.
     ///
@@ -129,18 +125,6 @@ public final class Machine: Sendable {
         return try await vsock.connect(port: port)
     }
 
-    /// Where the vCPU is: for a sampling profiler of the guest.
-    ///
-    /// Brings the machine to rest for some microseconds.
-    ///
-    /// - Throws: `MachineError`.
-    public func instructionPointer() throws(MachineError) -> UInt64 {
-        let resting = try hold()
-        let address = try runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
-        resting.resume()
-        return address
-    }
-
     /// Ends all threads of the machine.
     ///
     /// Idempotent; the guest is not asked. When a thread does not end in time, the machine's end is `.failed` with its name: whoever stops
@@ -149,7 +133,7 @@ public final class Machine: Sendable {
     /// - Parameter seconds: how long each thread may take, at most.
     public func stop(seconds: Int = EventLoop.handlerSecondsMax) {
         var end = MachineEnd.stopped
-        do throws(MachineError) { try rest.end(seconds: seconds) } catch { end = .failed("\(error)") }
+        do throws(MachineError) { try keeper.end(seconds: seconds) } catch { end = .failed("\(error)") }
         memory.lazy?.setFailureHandler(nil)
         let stuck = memory.lazy?.stop(seconds: seconds) ?? []
         if !stuck.isEmpty, end == .stopped {

@@ -1,9 +1,10 @@
+internal import CLinux
 import Linux
 import Synchronization
 
 /// Keeps a machine from running, and is the one place where it is stopped and let go.
 ///
-/// A machine rests while somebody has paused it, or holds it (`RestingMachine`), whichever threads ask in whichever order.
+/// A machine rests until it is started, and while somebody holds it (`RestingMachine`), whichever threads ask in whichever order.
 final class MachineRest: Sendable {
     private struct Owners {
         /// A machine is made paused.
@@ -16,6 +17,8 @@ final class MachineRest: Sendable {
 
     private let owners = Mutex(Owners())
     private let resting = Atomic(true)
+    /// Whether memory was replaced in part only, so that nothing of the guest may run.
+    let hasMixedMemory = Atomic(false)
     private let runner: VCPURunner
     private let devices: DeviceBoard
     private let secondsMax: Int
@@ -64,6 +67,11 @@ final class MachineRest: Sendable {
         body(&owners)
         guard !owners.isOver, owners.wantsRest != rested else { return }
         if rested {
+            if hasMixedMemory.load(ordering: .acquiring) {
+                // Devices stay closed, and the vCPU ends instead of going on.
+                runner.condemn("The rollback failed: memory is of two moments")
+                return runner.resume()
+            }
             resting.store(false, ordering: .releasing)
             devices.resume()
             runner.resume()
@@ -104,21 +112,69 @@ final class MachineRest: Sendable {
     }
 }
 
-/// A machine that does not run as long as this value lives, whoever pauses and resumes it meanwhile.
+/// A machine that does not run as long as this value lives, whoever else keeps it at rest and lets it go meanwhile.
+///
+/// What may be done to a machine at rest only is done by this value.
 public struct RestingMachine: ~Copyable, Sendable {
     private let machine: Machine
 
     init(_ machine: Machine) throws(MachineError) {
-        try machine.rest.hold()
+        try machine.keeper.hold()
         self.machine = machine
     }
 
-    deinit { machine.rest.release() }
+    deinit { machine.keeper.release() }
 
-    /// Takes the state: see `Machine.save()`.
+    /// Takes the state: a few hundred microseconds of plain reads.
+    ///
+    /// - Throws: `MachineError.configuration` when the machine is being stopped, `MachineError.system` for what KVM refuses.
+    public borrowing func save() throws(MachineError) -> MachineState { try machine.save() }
+
+    /// Puts the machine back to where it was saved, at a cost by the pages that differ.
+    ///
+    /// Processor, interrupts, timers and devices are as after a restore: the guest's clock goes on from the saved time, and
+    /// connections of the host to the guest (vsock, and so the agent, attached terminals and published ports) are reset.
+    /// Disks must hold what they held then. Replaced pages count as written, whoever tracks writes.
+    ///
+    /// - Parameters:
+    ///   - state: what `save()` of this machine, or of one it was restored from, answered.
+    ///   - pages: every page whose contents may differ from the saved ones, numbered as `PageSource` does, best in rising order.
+    ///   - source: the saved contents.
+    /// - Throws: see `Machine.load`.
+    public borrowing func load(
+        _ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource
+    ) throws(MachineError) { try machine.load(state, replacing: pages, from: source) }
+
+    /// Loads a state into a machine that was made ahead and has never run; it goes on from there at `start()`.
+    ///
+    /// Nothing of the guest's memory is known to KVM yet, so that whatever was mapped meanwhile is what the guest sees.
+    ///
+    /// - Throws: `MachineError.state` saying what does not fit; the machine can only be stopped then.
+    public borrowing func begin(_ state: MachineState) throws(MachineError) { try machine.begin(state) }
+
+    /// Has KVM know the pages that a start uses before the guest runs; the guest notices nothing of it.
+    ///
+    /// - Parameters:
+    ///   - state: what `begin` will load; the guest's memory is that of this state already.
+    ///   - roots: guest-physical addresses of the guest's top page tables.
+    ///   - uses: of each page of memory: 0 when it is not used, 1 when it is read, 2 when it is written.
+    /// - Returns: how many addresses were touched.
+    /// - Throws: `MachineError` saying why not all of them were touched; the machine can begin all the same.
+    public borrowing func touchAhead(_ state: MachineState, roots: [UInt64], uses: [UInt8]) throws(MachineError) -> Int {
+        try machine.touchAhead(state, roots: roots, uses: uses)
+    }
+
+    /// Where the vCPU is: for a sampling profiler of the guest.
     ///
     /// - Throws: `MachineError`.
-    public borrowing func save() throws(MachineError) -> MachineState { try machine.save() }
+    public borrowing func instructionPointer() throws(MachineError) -> UInt64 {
+        try machine.runner.cpu.get(CKVM_GET_REGS, kvm_regs(), "registers").rip
+    }
+
+    /// Saves the machine into an existing directory: for tests, debugging and benchmarks.
+    ///
+    /// - Throws: `MachineError` for a directory that cannot be written.
+    public borrowing func save(into directory: String) throws(MachineError) -> SavedMachine { try SavedMachine(machine, in: directory) }
 
     /// Lets the machine go on, if nobody else keeps it at rest.
     public consuming func resume() {}

@@ -69,18 +69,49 @@ final class DirtyBitmap: @unchecked Sendable {
     /// Takes all set bits, leaving the bitmap clear; calls `body` with each page number in order.
     @inline(__always)
     func drain(_ body: (Int) -> Void) {
-        for group in 0..<summaryCount {
+        _ = drain(from: 0) { page in
+            body(page)
+            return true
+        }
+    }
+
+    /// Takes set bits from a page on, in order, until `body` refuses one: that bit and all others stay set.
+    ///
+    /// - Returns: the page that was refused; nil when there was none.
+    @inline(__always)
+    func drain(from first: Int, while body: (Int) -> Bool) -> Int? {
+        for group in min(first / 4096, summaryCount)..<summaryCount {
             if summary[group].load(ordering: .relaxed) == 0 { continue }
             var marked = summary[group].exchange(0, ordering: .acquiringAndReleasing)
+            if group == first / 4096 { leave(group, &marked, before: first / 64 % 64) }
             while marked != 0 {
                 let word = group * 64 + marked.trailingZeroBitCount
                 var bits = words[word].exchange(0, ordering: .acquiringAndReleasing)
+                if word == first / 64, bits & (1 << UInt64(first % 64) - 1) != 0 {
+                    let early = bits & (1 << UInt64(first % 64) - 1)
+                    bits &= ~early
+                    mark(word: word, bits: early)
+                }
                 while bits != 0 {
-                    body(word * 64 + bits.trailingZeroBitCount)
+                    let page = word * 64 + bits.trailingZeroBitCount
+                    guard body(page) else {
+                        mark(word: word, bits: bits)
+                        summary[group].bitwiseOr(marked, ordering: .acquiringAndReleasing)
+                        return page
+                    }
                     bits &= bits - 1
                 }
                 marked &= marked - 1
             }
         }
+        return nil
+    }
+
+    /// Puts the summary's bits of words back that come before the first wanted.
+    private func leave(_ group: Int, _ marked: inout UInt64, before word: Int) {
+        let early = marked & (1 << UInt64(word) - 1)
+        guard early != 0 else { return }
+        marked &= ~early
+        summary[group].bitwiseOr(early, ordering: .acquiringAndReleasing)
     }
 }

@@ -39,6 +39,18 @@ extension GuestMemory {
         for region in regions { region.dirty.drain { body(region.firstPage + $0) } }
     }
 
+    /// Takes such pages from one on, in rising order, until `body` refuses one: that page and those after it still count as written.
+    ///
+    /// - Returns: the page that was refused; nil when there was none.
+    @inline(__always)
+    public func drainDirtyPages(from first: Int, while body: (Int) -> Bool) -> Int? {
+        for region in regions where first < region.firstPage + region.count / pageBytes {
+            let refused = region.dirty.drain(from: max(0, first - region.firstPage)) { body(region.firstPage + $0) }
+            if let refused { return region.firstPage + refused }
+        }
+        return nil
+    }
+
     /// Declares a page written: it belongs to the next checkpoint.
     ///
     /// - Precondition: `page` is below `pageCount`.

@@ -18,12 +18,8 @@ extension Machine {
         try self.init(parts)
     }
 
-    /// Loads a state into a machine that was made ahead and has never run; it goes on from there at `resume()`.
-    ///
-    /// Nothing of the guest's memory is known to KVM yet, so that whatever was mapped meanwhile is what the guest sees.
-    ///
-    /// - Throws: `MachineError.state` saying what does not fit; the machine can only be stopped then.
-    public func begin(_ state: MachineState) throws(MachineError) {
+    /// See `RestingMachine.begin(_:)`.
+    func begin(_ state: MachineState) throws(MachineError) {
         guard isPaused, end == nil, runningSince == 0 else { throw .configuration("only a machine that has never run can begin") }
         try state.checkMemory()
         let target = StateTarget(

@@ -4,7 +4,7 @@ import Synchronization
 
 extension Machine {
     /// Makes a machine that goes on where another was saved, and fetches each page of memory when it is first touched;
-    /// paused until `resume()`.
+    /// at rest until `start()`.
     ///
     /// Costs the same whatever the size of memory. Where userfaultfd is not permitted, all pages are read before this returns.
     ///
@@ -19,7 +19,7 @@ extension Machine {
         try self.init(configuration, restoring: state, into: try RestoredMemory(of: state, pages: pages, policy: policy))
     }
 
-    /// Makes a machine that goes on where another was saved, in memory that was made ahead of it; paused until `resume()`.
+    /// Makes a machine that goes on where another was saved, in memory that was made ahead of it; at rest until `start()`.
     ///
     /// - Parameters:
     ///   - state: what `save()` answered, on this or another host.

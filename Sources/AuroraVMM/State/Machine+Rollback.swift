@@ -15,12 +15,12 @@ extension Machine {
     ///   - source: the saved contents.
     /// - Throws: `MachineError.configuration` for a machine that is not paused and `MachineError.state` for a state that is not
     ///   this machine's, which change nothing; `MachineError.memory` for a page that cannot be had: another state can be loaded then, with these
-    ///   pages and those among them, and the machine ends when it is resumed before; `MachineError.state` for a part that is refused: then
+    ///   pages and those among them, and the machine ends when it is let go before; `MachineError.state` for a part that is refused: then
     ///   it can only be stopped.
-    public func load(_ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource) throws(MachineError) {
-        guard isPaused, end == nil else { throw .configuration("only a paused machine can be rolled back; pause it first") }
+    func load(_ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource) throws(MachineError) {
+        guard isPaused, end == nil else { throw .configuration("only a machine at rest can be rolled back") }
         let target = try target(for: state)
-        hasMixedMemory.store(true, ordering: .releasing)
+        keeper.hasMixedMemory.store(true, ordering: .releasing)
         do throws(PageSourceError) { try memory.replace(pages, from: source) } catch { throw .memory("\(error)") }
         do throws(MachineError) {
             try shadowPages.drop()
@@ -29,7 +29,7 @@ extension Machine {
             runner.condemn("The rollback failed: \(error)")
             throw error
         }
-        hasMixedMemory.store(false, ordering: .releasing)
+        keeper.hasMixedMemory.store(false, ordering: .releasing)
     }
 
     /// Refuses a state that this machine cannot be put back to, as `load` would, while it runs on.

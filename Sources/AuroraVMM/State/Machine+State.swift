@@ -2,13 +2,9 @@ internal import CLinux
 public import Linux
 
 extension Machine {
-    /// Takes the state of the paused machine: a few hundred microseconds of plain reads.
-    ///
-    /// The machine may go on afterwards.
-    ///
-    /// - Throws: `MachineError.configuration` when the machine is not paused, `MachineError.system` for what KVM refuses.
-    public func save() throws(MachineError) -> MachineState {
-        guard isPaused else { throw .configuration("only a paused machine can be saved; pause it first") }
+    /// See `RestingMachine.save()`.
+    func save() throws(MachineError) -> MachineState {
+        guard isPaused else { throw .configuration("only a machine at rest can be saved") }
         try memory.checkWhole()
         let cpu = try runner.cpu.save()
         let interrupts = mode == .pv ? InterruptState(chips: []) : try virtualMachine.saveInterrupts()
@@ -18,7 +14,7 @@ extension Machine {
             interrupts: interrupts, platform: try platform.save(virtualMachine), devices: devices.save())
     }
 
-    /// Makes a machine that goes on where another was saved; it is paused until `resume()`.
+    /// Makes a machine that goes on where another was saved; it rests until `start()`.
     ///
     /// The configuration names the host's side (disks, network, sockets, console); its kernel, memory size and mode are not
     /// looked at. Disks must hold what they held when the state was taken.

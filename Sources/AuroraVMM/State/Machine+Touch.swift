@@ -15,7 +15,7 @@ extension Machine {
     ///   - uses: of each page of memory: 0 when it is not used, 1 when it is read, 2 when it is written.
     /// - Returns: how many addresses were touched.
     /// - Throws: `MachineError` saying why not all of them were touched; the machine can begin all the same.
-    public func touchAhead(_ state: MachineState, roots: [UInt64], uses: [UInt8]) throws(MachineError) -> Int {
+    func touchAhead(_ state: MachineState, roots: [UInt64], uses: [UInt8]) throws(MachineError) -> Int {
         guard isPaused, end == nil, runningSince == 0 else { throw .configuration("only a machine that has never run can be prepared") }
         guard mode == .pv, state.mode == .pv, !roots.isEmpty, GuestTables.reachShim(in: memory) else { return 0 }
         let touches = GuestTables.touches(in: memory, roots: roots, uses: uses)

@@ -14,7 +14,7 @@ public struct MemoryExtent: Codable, Hashable, Sendable {
 
 /// Everything of a paused machine but the contents of its memory and disks, as plain values.
 ///
-/// Taken by `Machine.save()` in the stop window without encoding anything; `encoded()` may follow at leisure.
+/// Taken by `RestingMachine.save()` in the stop window without encoding anything; `encoded()` may follow at leisure.
 public struct MachineState: Codable, Equatable, Sendable {
     /// The version written by this code.
     public static let currentVersion = 1

@@ -10,10 +10,8 @@ public struct SavedMachine: Sendable {
     /// Everything but memory.
     public let state: MachineState
 
-    /// Saves a paused machine into an existing directory.
-    ///
-    /// - Throws: `MachineError` for a machine that is not paused or a directory that cannot be written.
-    public init(_ machine: Machine, in directory: String) throws(MachineError) {
+    /// See `RestingMachine.save(into:)`.
+    init(_ machine: Machine, in directory: String) throws(MachineError) {
         self.directory = directory
         state = try machine.save()
         let bytes = try state.encoded()
@@ -26,7 +24,7 @@ public struct SavedMachine: Sendable {
         } catch { throw .system(error) }
     }
 
-    /// Reads what `init(_:in:)` wrote.
+    /// Reads what `RestingMachine.save(into:)` wrote.
     ///
     /// - Throws: `MachineError` for a directory that is not a saved machine.
     public init(directory: String) throws(MachineError) {
@@ -47,7 +45,7 @@ public struct SavedMachine: Sendable {
         state = try MachineState(encoded: bytes)
     }
 
-    /// Makes a machine that goes on from here, on private copies of the memory files; paused until `resume()`.
+    /// Makes a machine that goes on from here, on private copies of the memory files; at rest until `start()`.
     ///
     /// - Throws: `MachineError` saying what does not fit.
     public func machine(_ configuration: MachineConfiguration) throws(MachineError) -> Machine {

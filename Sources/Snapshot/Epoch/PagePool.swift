@@ -18,8 +18,8 @@ public final class PagePool: @unchecked Sendable {
     private static let spareChunks = 32
     /// The least a pipeline works with.
     public static let bytesMin = 16 << 20
-    /// Chunks without which no checkpoint can be made: 4 MiB.
-    static let chunksMin = 16
+    /// Chunks without which no checkpoint can be made: 4 MiB, or a quarter.
+    var chunksMin: Int { min(16, chunkCount / 4) }
     /// What a pipeline uses if nothing else is said, in bytes.
     public static let bytesDefault = 256 << 20
 
@@ -44,12 +44,12 @@ public final class PagePool: @unchecked Sendable {
     private let state: Mutex<State>
     private let released: @Sendable () -> Void
 
-    /// Makes a pool of at least `bytesMin` bytes; none is backed by memory yet.
+    /// Makes a pool of at least `bytesMin` bytes, no fewer than eight chunks; none is backed by memory yet.
     ///
     /// - Parameter released: called after chunks came back.
     /// - Throws: `SystemError` when there is no address space.
-    init(bytes: Int, released: @escaping @Sendable () -> Void) throws(SystemError) {
-        chunkCount = max(bytes, PagePool.bytesMin) / PagePool.chunkBytes
+    init(bytes: Int, bytesMin: Int = PagePool.bytesMin, released: @escaping @Sendable () -> Void) throws(SystemError) {
+        chunkCount = max(bytes, bytesMin, 8 * PagePool.chunkBytes) / PagePool.chunkBytes
         // Address space for what takes the place of lost chunks, once for all of them; it costs nothing until then.
         mapping = try .anonymous(count: 2 * chunkCount * PagePool.chunkBytes, what: "the buffers of checkpoints")
         mapping.adviseHugePages()

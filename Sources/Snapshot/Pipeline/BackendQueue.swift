@@ -1,4 +1,3 @@
-internal import CLinux
 internal import Linux
 import Synchronization
 
@@ -14,22 +13,15 @@ enum BackendEvent: Sendable {
     case refuses(BackendError)
 }
 
-/// One backend's thread, and the pages and epochs that wait for it.
+/// One backend's activity, and the pages and epochs that wait for it.
 ///
 /// A slow backend fills its queue, which keeps the pipeline from closing epochs; nothing else is affected.
 ///
-/// `@unchecked Sendable`: `thread` is set once in `init`.
+/// `@unchecked Sendable`: `run` is set once in `init`; `scan` and `batch` are the activity's alone.
 final class BackendQueue: @unchecked Sendable {
     enum Item: Sendable {
         case stage(PageSet)
         case write(Epoch)
-
-        var pages: PageSet {
-            switch self {
-            case .stage(let pages): pages
-            case .write(let epoch): epoch.pages
-            }
-        }
     }
 
     private struct State {
@@ -42,11 +34,11 @@ final class BackendQueue: @unchecked Sendable {
         var durableStop: Int64?
         /// Nanoseconds from the stop of the last durable epoch until it was durable.
         var lag: Int64 = 0
-        /// What the thread is at, and since when; no time while it waits for work.
+        /// What the activity is at, and since when; no time while it waits for work.
         var step = BackendStep.rests
         var busySince: Int64?
         /// Pages that it has in hand.
-        var inHand: [PageSet] = []
+        var inHand: PageSet?
         var isBaseComplete: Bool
         var failure: BackendError?
         /// Whether the failure has been handled, so that who comes now is refused.
@@ -59,29 +51,46 @@ final class BackendQueue: @unchecked Sendable {
     /// Parts of epochs that wait, beyond which no further epoch is begun: one with an empty base gets a part each epoch.
     private static let itemsMax = 512
 
+    /// What waited when the activity looked, to be made durable at once.
+    private struct Batch {
+        /// Items that are not written yet.
+        var left: Int
+        var epochs = 0
+        var last: (number: EpochNumber, stop: Int64)?
+    }
+
+    let key: BackendKey
     let backend: any Backend
     private let state: Mutex<State>
     private let wake = WakeSignal()
+    private let scheduler: any PipelineScheduler
     private let report: @Sendable (BackendEvent) -> Void
-    private var thread: Thread?
+    private var run: (any PipelineActivityRun)?
+    private var scan: BaseScan?
+    private var batch: Batch?
 
     /// - Parameters:
+    ///   - number: makes it another than those of its name before it.
     ///   - scan: hands over the contents; nil for a backend that has those of epoch `previous`.
-    ///   - report: called on the backend's thread.
+    ///   - report: called by the backend's activity.
     /// - Throws: `SystemError` when there is no thread to be had.
     init(
-        _ backend: any Backend, previous: EpochNumber?, scan: BaseScan?, report: @escaping @Sendable (BackendEvent) -> Void
+        _ backend: any Backend, number: UInt64, previous: EpochNumber?, scan: BaseScan?, _ scheduler: any PipelineScheduler,
+        report: @escaping @Sendable (BackendEvent) -> Void
     ) throws(SystemError) {
+        key = BackendKey(name: backend.name, number: number)
         self.backend = backend
+        self.scan = scan
+        self.scheduler = scheduler
         self.report = report
         // What the machine began with is as durable as its history.
-        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        let now = scheduler.now
         state = Mutex(
             State(
                 written: previous, durable: previous, durableStop: previous == nil ? nil : now, busySince: now, isBaseComplete: scan == nil)
         )
-        // The thread keeps its queue until `stop`: the pipeline may be dropped on it, by a report.
-        thread = try Thread(name: "to \(backend.name)") { @Sendable in self.main(scan) }
+        // The activity keeps its queue until `stop`: the pipeline may be dropped by it, in a report.
+        run = try scheduler.start("to \(backend.name)", isUrgent: false, wake: wake) { @Sendable in self.step() }
     }
 
     /// Whether the next epoch that begins its stop is whole for this backend.
@@ -114,140 +123,146 @@ final class BackendQueue: @unchecked Sendable {
         return isAccepted
     }
 
-    /// Has the thread end when what it has is durable; nobody waits.
+    /// Has the activity end when what it has is durable; nobody waits.
     func beginStop() {
         state.withLock { $0.isStopping = true }
         wake.signal()
     }
 
-    /// Ends the thread when what it has is durable; idempotent, and necessary.
+    /// Ends the activity when what it has is durable; idempotent, and necessary.
     ///
     /// - Returns: nil when it has ended. Otherwise what it was at: it is lost then, takes nothing and tells nothing any more, and ends
     ///   when the backend's call comes back. What it still uses stays with it.
     func stop(withinNanoseconds limit: Int64) -> BackendStep? {
         beginStop()
         let isLost = state.withLock { $0.isLost }
-        guard let thread, !thread.join(withinNanoseconds: isLost ? 0 : limit) else { return nil }
+        guard let run, !run.join(withinNanoseconds: isLost ? 0 : limit) else { return nil }
         let (step, waiting, inHand) = state.withLock { state in
             state.isLost = true
             defer { (state.items, state.epochs) = ([], 0) }
             return (state.step, state.items, state.inHand)
         }
-        for pages in inHand { pages.lose() }
-        thread.leave()
+        inHand?.lose()
+        run.leave()
         return withExtendedLifetime(waiting) { step }
     }
 
-    // MARK: - The thread
+    // MARK: - The activity
 
-    private func main(_ scan: BaseScan?) {
-        var scan = scan
-        do throws(BackendError) {
-            while true {
-                let ticket = wake.ticket
-                if try takeItems() { continue }
-                if state.withLock({ $0.isStopping }) { return }
-                if let current = scan {
-                    if try advance(current, ticket) { scan = nil }
-                } else {
-                    enter(.rests)
-                    wake.wait(ticket)
-                }
-            }
-        } catch { fail(error) }
+    /// One call of the backend at most.
+    private func step() -> NextStep {
+        do throws(BackendError) { return try proceed() } catch {
+            fail(error)
+            return .end
+        }
     }
 
-    private func enter(_ step: BackendStep) {
-        let now = clinux_clock_ns(CLOCK_MONOTONIC)
-        state.withLock { ($0.step, $0.busySince) = (step, step == .rests ? nil : now) }
+    private func proceed() throws(BackendError) -> NextStep {
+        let ticket = wake.ticket
+        if let batch {
+            if batch.left > 0 { try writeItem() } else { try finish(batch) }
+            return .atOnce
+        }
+        let (waiting, isStopping) = state.withLock { ($0.items.count, $0.isStopping) }
+        if waiting > 0 {
+            batch = Batch(left: waiting)
+        } else if isStopping {
+            scan = nil
+            return .end
+        } else if let scan {
+            return try advance(scan, ticket)
+        } else {
+            enter(.rests)
+            return .wait(ticket, until: nil)
+        }
+        return .atOnce
+    }
+
+    private func enter(_ step: BackendStep, with pages: PageSet? = nil) {
+        let now = scheduler.now
+        state.withLock { ($0.step, $0.busySince, $0.inHand) = (step, step == .rests ? nil : now, pages) }
     }
 
     /// After each call of the backend: who was given up meanwhile does nothing more.
     private func goOn() throws(BackendError) {
-        if state.withLock({ $0.isLost }) { throw BackendError(backend: backend.name, reason: "it was given up") }
+        let isLost = state.withLock { state in
+            state.inHand = nil
+            return state.isLost
+        }
+        if isLost { throw BackendError(backend: backend.name, reason: "it was given up") }
     }
 
-    /// Writes what waits, and returns when it is durable; false when nothing waited.
-    private func takeItems() throws(BackendError) -> Bool {
-        // The buffers of the pages go back to the pool with the end of this call, before the wait for the device.
-        let (taken, epochs, last) = try writeItems()
-        guard taken > 0 else { return false }
-        guard let last else {
-            report(.progress)
-            return true
+    /// The buffers of its pages go back to the pool with the end of this call, before the wait for the device.
+    private func writeItem() throws(BackendError) {
+        let next = state.withLock { state in state.items.isEmpty ? nil : state.items.removeFirst() }
+        guard let item = next else { return try goOn() }
+        batch?.left -= 1
+        switch item {
+        case .stage(let pages):
+            enter(.stages, with: pages)
+            try backend.stage(pages)
+        case .write(let epoch):
+            enter(.writes(epoch.number), with: epoch.pages)
+            let previous = state.withLock { $0.written }
+            try backend.write(epoch, after: previous)
+            state.withLock { $0.written = epoch.number }
+            batch?.epochs += 1
+            batch?.last = (epoch.number, epoch.monotonicClock)
         }
+        try goOn()
+    }
+
+    /// Returns when the epochs of a batch are durable.
+    private func finish(_ batch: Batch) throws(BackendError) {
+        self.batch = nil
+        guard let last = batch.last else { return report(.progress) }
         enter(.flushes)
         try backend.flush()
         try goOn()
-        let now = clinux_clock_ns(CLOCK_MONOTONIC)
+        let now = scheduler.now
         state.withLock {
-            $0.epochs -= epochs
+            $0.epochs -= batch.epochs
             $0.durable = last.number
             $0.durableStop = last.stop
             $0.lag = now - last.stop
             $0.busySince = now
         }
         report(.durable(last.number))
-        return true
     }
 
-    private func writeItems() throws(BackendError) -> (taken: Int, epochs: Int, last: (number: EpochNumber, stop: Int64)?) {
-        let items = state.withLock { state in
-            let items = state.items
-            state.items = []
-            state.inHand = items.map(\.pages)
-            return items
-        }
-        defer { state.withLock { $0.inHand = [] } }
-        var epochs = 0
-        var last: (number: EpochNumber, stop: Int64)?
-        for item in items {
-            switch item {
-            case .stage(let pages):
-                enter(.stages)
-                try backend.stage(pages)
-            case .write(let epoch):
-                enter(.writes(epoch.number))
-                let previous = state.withLock { $0.written }
-                try backend.write(epoch, after: previous)
-                state.withLock { $0.written = epoch.number }
-                epochs += 1
-                last = (epoch.number, epoch.monotonicClock)
-            }
-            try goOn()
-        }
-        return (items.count, epochs, last)
-    }
-
-    /// One piece of the base; true when it was the last.
-    private func advance(_ scan: BaseScan, _ ticket: UInt32) throws(BackendError) -> Bool {
+    /// One piece of the base.
+    private func advance(_ scan: BaseScan, _ ticket: UInt32) throws(BackendError) -> NextStep {
         let piece: BaseScan.Piece
         do throws(PipelineError) {
             piece = try scan.next()
         } catch { throw BackendError(backend: backend.name, reason: "\(error)") }
         switch piece {
         case .pages(let pages):
-            state.withLock { $0.inHand = [pages] }
-            defer { state.withLock { $0.inHand = [] } }
-            enter(.scans)
+            enter(.scans, with: pages)
             try backend.stage(pages)
             try goOn()
-        case .none: wake.wait(ticket, nanoseconds: 1_000_000)
+        case .none: return .wait(ticket, until: scheduler.now + BackendQueue.roomNanoseconds)
         case .end:
             // What the scan has used is more than epochs need.
             scan.giveBack()
+            self.scan = nil
             state.withLock { $0.isBaseComplete = true }
             report(.progress)
-            return true
         }
-        return false
+        return .atOnce
     }
 
+    /// A scan that finds no buffers looks again after so long.
+    private static let roomNanoseconds: Int64 = 1_000_000
+
     private func fail(_ error: BackendError) {
+        batch = nil
+        scan = nil
         if state.withLock({ $0.isLost }) { return }
         let dropped = state.withLock { state in
             state.failure = error
             state.epochs = 0
+            state.inHand = nil
             let dropped = state.items
             state.items = []
             return dropped

@@ -8,8 +8,8 @@ internal import CLinux
 ///
 /// `@unchecked Sendable`: used by one backend's thread alone.
 final class BaseScan: @unchecked Sendable {
-    /// Pages of a piece: a MiB.
-    private static let piecePages = 256
+    /// Pages of a piece: a MiB, or the eighth of a small pool.
+    private static let piecePagesMax = 256
 
     private let memory: GuestMemory
     private let populated = PopulatedPages()
@@ -17,16 +17,18 @@ final class BaseScan: @unchecked Sendable {
     private let participants: [any EpochParticipant]
     private let pool: PagePool
     private let batch: PageBatch
+    private let piecePages: Int
     private var page = 0
     private var participant = 0
     private var position = 0
 
-    init(_ machine: Machine, _ participants: [any EpochParticipant], pool: PagePool) {
+    init(_ machine: any CheckpointableMachine, _ participants: [any EpochParticipant], pool: PagePool) {
         memory = machine.memory
         backed = machine.memory.backedPages
         self.participants = participants
         self.pool = pool
         batch = PageBatch(pool)
+        piecePages = min(BaseScan.piecePagesMax, pool.chunkCount / 8 * PagePool.chunkPages)
     }
 
     /// What a call of `next` found.
@@ -42,7 +44,7 @@ final class BaseScan: @unchecked Sendable {
     /// - Throws: `PipelineError.volume`.
     func next() throws(PipelineError) -> Piece {
         // Half of the pool is for the epochs.
-        guard batch.reserve(BaseScan.piecePages, keeping: pool.usableChunks / 2) else { return .none }
+        guard batch.reserve(piecePages, keeping: pool.usableChunks / 2) else { return .none }
         while page < memory.pageCount, batch.room > 0 { scanPage() }
         // A participant gets a whole piece: it must not have to wait for buffers that come back by this thread.
         while batch.count == 0, participant < participants.count { try scanParticipant() }
@@ -67,11 +69,9 @@ final class BaseScan: @unchecked Sendable {
 
     private func scanParticipant() throws(PipelineError) {
         let current = participants[participant]
-        let sink = BatchSink(batch, map: current.map) { () throws(PipelineError) in
-            throw .volume(current.map, "it has handed over more than the \(BaseScan.piecePages) pages it was asked for")
-        }
+        let sink = BatchSink(batch, map: current.map)
         do {
-            if let next = try current.stream(from: position, pagesMax: BaseScan.piecePages, into: sink) {
+            if let next = try current.stream(from: position, pagesMax: min(batch.room, piecePages), into: sink) {
                 position = next
             } else {
                 position = 0
@@ -83,26 +83,24 @@ final class BaseScan: @unchecked Sendable {
     }
 }
 
-/// Puts pages of a participant into a batch.
+/// Puts pages of a participant into a batch, as many as it has buffers for.
 final class BatchSink: PageSink {
-    private let batch: PageBatch
+    /// Nil: nobody wants the pages.
+    private let batch: PageBatch?
     private let map: Int
-    private let makeRoom: () throws(PipelineError) -> Bool
     /// Pages added.
     private(set) var count = 0
 
-    /// - Parameter makeRoom: called when the batch has no buffer; returns when it has one, or false when nobody wants the page.
-    init(_ batch: PageBatch, map: Int, makeRoom: @escaping () throws(PipelineError) -> Bool) {
+    init(_ batch: PageBatch?, map: Int) {
         self.batch = batch
         self.map = map
-        self.makeRoom = makeRoom
     }
 
     func add(page: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
         guard page >= 0, page < PageKey.pagesMax else { throw PipelineError.volume(map, "it has no page \(page)") }
-        if batch.room == 0, try !makeRoom() { return }
+        guard let batch else { return }
         guard let buffer = batch.add(PageKey(map: map, page: page)) else {
-            throw PipelineError.volume(map, "there is no buffer for its page \(page)")
+            throw PipelineError.volume(map, "it has handed over more than the \(count) pages it was asked for")
         }
         try fill(UnsafeMutableRawBufferPointer(start: buffer, count: pageBytes))
         count += 1

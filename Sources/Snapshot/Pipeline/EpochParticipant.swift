@@ -6,12 +6,16 @@ public protocol EpochParticipant: AnyObject, Sendable {
     /// Fixes the contents that the epoch has, in the stop window: microseconds, no I/O, no failure.
     func freeze(_ epoch: EpochNumber)
 
-    /// Hands over, when the guest runs again, the pages that changed between the freeze before and this one.
+    /// Hands over, when the guest runs again, some of the pages that changed between the freeze before and this one.
     ///
-    /// Called once for each freeze, in order, unless the group fails.
+    /// Called with rising positions from zero until it returns nil, for each freeze, in order, unless the group fails.
     ///
+    /// - Parameters:
+    ///   - position: where the last call ended.
+    ///   - pagesMax: pages at most, for which there are buffers.
+    /// - Returns: the position to go on from; nil at the end.
     /// - Throws: what kept it from reading them; the epoch is then given up and the group stands still.
-    func collect(_ epoch: EpochNumber, into sink: any PageSink) throws
+    func collect(_ epoch: EpochNumber, from position: Int, pagesMax: Int, into sink: any PageSink) throws -> Int?
 
     /// Hands over some pages of the contents as of now, for a backend that has nothing yet; zero pages are left out.
     ///
@@ -28,9 +32,8 @@ public protocol EpochParticipant: AnyObject, Sendable {
 
 /// Takes pages of a participant.
 public protocol PageSink: AnyObject {
-    /// Gives `fill` a buffer of `pageBytes` bytes for a page; waits until there is one. Where nobody wants the page any more
-    /// `fill` is not called.
+    /// Gives `fill` a buffer of `pageBytes` bytes for a page. Where nobody wants the page any more `fill` is not called.
     ///
-    /// - Throws: what `fill` throws, or `PipelineError.stopped`.
+    /// - Throws: what `fill` throws, or `PipelineError.volume` for more pages than were asked for.
     func add(page: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws
 }

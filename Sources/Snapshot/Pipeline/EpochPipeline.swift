@@ -1,26 +1,25 @@
-public import AuroraVMM
-internal import CLinux
+internal import AuroraVMM
 internal import Linux
 import Synchronization
 
 /// Makes checkpoints of a running machine, again and again, and hands them to backends.
 ///
-/// One thread a group does it: see `EpochWorker` for the life of an epoch. The guest must be paused and resumed through the
-/// pipeline as long as there is one, because every checkpoint pauses it, too.
+/// One activity a group does it, a thread of its own: see `EpochWorker` for the life of an epoch. Each backend has another.
 public final class EpochPipeline: Sendable {
-    let machine: Machine
+    let machine: any CheckpointableMachine
     let configuration: PipelineConfiguration
+    let scheduler: any PipelineScheduler
     let state: Mutex<State>
-    /// Whether somebody wants the guest to stand still; held for the length of a stop.
-    let guestIsPaused: Mutex<Bool>
     let wake: WakeSignal
     let pool: PagePool
-    /// What the thread is at, and since when; nanoseconds of the monotonic clock.
-    let doing = Mutex((activity: PipelineActivity.rests, since: EpochWorker.now()))
-    private let thread: Mutex<Thread?>
+    /// What the worker is at, and since when; nanoseconds of the monotonic clock.
+    let doing: Mutex<(activity: PipelineActivity, since: Int64)>
+    private let run: Mutex<(any PipelineActivityRun)?>
+    /// While the guest is to stand still.
+    private let held = Mutex<LastingRest?>(nil)
 
-    /// What the callers and the thread share.
-    struct State {
+    /// What the callers and the activities share.
+    struct State: ~Copyable {
         var queues: [BackendQueue] = []
         /// Queues that failed, until somebody can wait for their threads.
         var retired: [BackendQueue] = []
@@ -29,40 +28,55 @@ public final class EpochPipeline: Sendable {
         var isStopping = false
         var failure: PipelineError?
         /// Checkpoints that somebody waits for.
-        var ledger = RequestLedger<Asker>()
+        var ledger = RequestLedger<AnswerWay>()
         var last: EpochNumber
         var history = StatisticsHistory()
         /// Since when checkpoints are to be made as they are now: by this period, to these backends.
-        var promisedSince = EpochWorker.now()
+        var promisedSince: Int64
+        private var queuesEver: UInt64 = 0
+
+        init(period: CheckpointPeriod, last: EpochNumber, now: Int64) {
+            self.period = period
+            self.last = last
+            promisedSince = now
+        }
+
+        /// A number that no backend had before.
+        mutating func nextQueueNumber() -> UInt64 {
+            queuesEver += 1
+            return queuesEver
+        }
 
         /// Backends that can take an epoch; the others wait until their base is complete.
-        var readyNames: Set<String> { Set(queues.filter(\.isReady).map(\.backend.name)) }
+        var readyKeys: Set<BackendKey> { Set(queues.filter(\.isReady).map(\.key)) }
         /// Backends that have not failed.
-        var usableNames: Set<String> { Set(queues.filter { $0.failure == nil }.map(\.backend.name)) }
+        var usableKeys: Set<BackendKey> { Set(queues.filter { $0.failure == nil }.map(\.key)) }
     }
 
     /// Called once, on any thread, with what became of a request.
     public typealias Asker = @Sendable (Result<EpochNumber, PipelineError>) -> Void
 
-    /// Starts the pipeline's thread; without a backend it makes no checkpoints.
-    ///
-    /// From now on the pipeline alone pauses and resumes the guest, or a stop could be cut short: a guest that stands still now
-    /// goes on with `resumeGuest`.
+    /// Starts the pipeline; without a backend it makes no checkpoints.
     ///
     /// - Throws: `PipelineError.system` when the host has no room.
-    public init(_ machine: Machine, _ configuration: PipelineConfiguration = PipelineConfiguration()) throws(PipelineError) {
+    public init(
+        _ machine: any CheckpointableMachine, _ configuration: PipelineConfiguration = PipelineConfiguration()
+    ) throws(PipelineError) {
         self.machine = machine
         self.configuration = configuration
+        let scheduler = configuration.scheduler
+        self.scheduler = scheduler
         let wake = WakeSignal()
         self.wake = wake
-        state = Mutex(State(period: configuration.period, last: configuration.lastEpoch))
-        thread = Mutex(nil)
-        guestIsPaused = Mutex(machine.isPaused)
+        let now = scheduler.now
+        state = Mutex(State(period: configuration.period, last: configuration.lastEpoch, now: now))
+        doing = Mutex((.rests, now))
+        run = Mutex(nil)
         do throws(SystemError) {
-            pool = try PagePool(bytes: configuration.poolBytes) { wake.signal() }
+            pool = try PagePool(bytes: configuration.poolBytes, bytesMin: configuration.poolBytesMin) { wake.signal() }
             let worker = EpochWorker(self, try PageCollector(machine.memory, pool: pool))
-            let started = try Thread(name: "checkpoints") { @Sendable in worker.main() }
-            thread.withLock { $0 = started }
+            let started = try scheduler.start("checkpoints", isUrgent: true, wake: wake) { @Sendable in worker.run() }
+            run.withLock { $0 = started }
         } catch { throw .system(error) }
     }
 
@@ -86,10 +100,13 @@ public final class EpochPipeline: Sendable {
             guard !state.isStopping else { throw PipelineError.stopped }
             guard !state.queues.contains(where: { $0.backend.name == name }) else { throw PipelineError.nameTaken(name) }
             do throws(SystemError) {
+                let key = BackendKey(name: name, number: state.nextQueueNumber())
                 state.queues.append(
-                    try BackendQueue(backend, previous: base, scan: scan) { [weak self] event in self?.note(event, from: name) })
+                    try BackendQueue(backend, number: key.number, previous: base, scan: scan, scheduler) { [weak self] event in
+                        self?.note(event, from: key)
+                    })
             } catch { throw PipelineError.system(error) }
-            state.promisedSince = EpochWorker.now()
+            state.promisedSince = scheduler.now
         }
         wake.signal()
     }
@@ -100,15 +117,15 @@ public final class EpochPipeline: Sendable {
     /// - Throws: `PipelineError.noBackend`, or `.lost`: it is detached then, with its thread left in a call that has not come back.
     public func detach(_ name: String, withinSeconds seconds: Double = PipelineConfiguration.partingSeconds) throws(PipelineError) {
         let queue = state.withLock { state in
-            state.promisedSince = EpochWorker.now()
+            state.promisedSince = scheduler.now
             return state.queues.firstIndex { $0.backend.name == name }.map { state.queues.remove(at: $0) }
         }
         guard let queue else { throw .noBackend(name) }
         let step = queue.stop(withinNanoseconds: EpochPipeline.nanoseconds(seconds))
         let loss = step.map { PipelineError.lost(name, $0, seconds: Int(EpochPipeline.nanoseconds(seconds) / 1_000_000_000)) }
-        settle(name, loss ?? .noBackend(name))
+        settle(queue.key, loss ?? .noBackend(name))
         // More was lost than can be replaced: too little is left to copy a stop's pages to.
-        if let loss, pool.usableChunks < PagePool.chunksMin { fail(loss) }
+        if let loss, pool.usableChunks < pool.chunksMin { fail(loss) }
         wake.signal()
         if let loss { throw loss }
     }
@@ -140,6 +157,7 @@ public final class EpochPipeline: Sendable {
     ///   - asker: called once, when it is durable or cannot be.
     /// - Returns: what to withdraw the request by; nil when it was refused at once.
     public func ask(name: String? = nil, on backend: String? = nil, _ asker: @escaping Asker) -> UInt64? {
+        let way = AnswerWay(asker)
         let asked: Result<UInt64, PipelineError> = state.withLock { state in
             if let failure = state.failure { return .failure(failure) }
             if state.isStopping { return .failure(.stopped) }
@@ -148,7 +166,7 @@ public final class EpochPipeline: Sendable {
                 let gone = state.retired.filter { backend == nil || $0.backend.name == backend }
                 return .failure((asked + gone).lazy.compactMap(\.failure).first.map { .backend($0) } ?? .noBackend(backend))
             }
-            guard let identifier = state.ledger.ask(name: name, backend: backend, asker) else { return .failure(.tooManyRequests) }
+            guard let identifier = state.ledger.ask(name: name, backend: backend, way) else { return .failure(.tooManyRequests) }
             return .success(identifier)
         }
         switch asked {
@@ -156,7 +174,7 @@ public final class EpochPipeline: Sendable {
             wake.signal()
             return identifier
         case .failure(let error):
-            asker(.failure(error))
+            way.give(.failure(error))
             return nil
         }
     }
@@ -173,7 +191,9 @@ public final class EpochPipeline: Sendable {
 
     /// Takes a request back; its asker is not called any more.
     public func withdraw(_ identifier: UInt64) -> Withdrawal {
-        switch state.withLock({ $0.ledger.withdraw(identifier) })?.stage {
+        let request = state.withLock { $0.ledger.withdraw(identifier) }
+        request?.asker.close()
+        return switch request?.stage {
         case nil: .answered
         case .asked: .notBegun
         case .taken(let number), .underWay(let number, _): .begun(number)
@@ -188,7 +208,7 @@ public final class EpochPipeline: Sendable {
     /// Makes checkpoints only on request, or by the clock again.
     public func setCheckpointsPaused(_ isPaused: Bool) {
         state.withLock { state in
-            if state.isPaused, !isPaused { state.promisedSince = EpochWorker.now() }
+            if state.isPaused, !isPaused { state.promisedSince = scheduler.now }
             state.isPaused = isPaused
         }
         wake.signal()
@@ -197,7 +217,7 @@ public final class EpochPipeline: Sendable {
     /// Changes how often checkpoints are made.
     public func setPeriod(_ period: CheckpointPeriod) {
         state.withLock { state in
-            if state.period != period { state.promisedSince = EpochWorker.now() }
+            if state.period != period { state.promisedSince = scheduler.now }
             state.period = period
         }
         wake.signal()
@@ -217,20 +237,18 @@ public final class EpochPipeline: Sendable {
 
     // MARK: - The guest
 
-    /// Pauses the guest until `resumeGuest`; checkpoints on request are still made.
+    /// Keeps the guest at rest until `resumeGuest`, or the end of the pipeline; checkpoints are still made.
+    ///
+    /// A machine that does not come to rest has failed, which its end tells.
     public func pauseGuest() {
-        guestIsPaused.withLock { isPaused in
-            if !isPaused { machine.pause() }
-            isPaused = true
-        }
+        let rest = try? LastingRest(machine)
+        held.withLock { $0 = $0 ?? rest }
     }
 
-    /// Lets the guest go on, also after a backend's failure stopped it.
+    /// Takes `pauseGuest` back, also after a backend's failure stopped the guest, which is started if it never was.
     public func resumeGuest() {
-        guestIsPaused.withLock { isPaused in
-            if isPaused { machine.resume() }
-            isPaused = false
-        }
+        held.withLock { $0 = nil }
+        machine.start()
     }
 
     /// What it does and has promised now; never waits for the thread that does it.
@@ -238,7 +256,7 @@ public final class EpochPipeline: Sendable {
         let (activity, activitySince) = doing.withLock { $0 }
         return state.withLock { state in
             PipelineProgress(
-                now: EpochWorker.now(), period: state.isPaused ? nil : state.period.next(after: 0), promisedSince: state.promisedSince,
+                now: scheduler.now, period: state.isPaused ? nil : state.period.next(after: 0), promisedSince: state.promisedSince,
                 activity: activity, activitySince: activitySince, failure: state.failure)
         }
     }
@@ -247,13 +265,13 @@ public final class EpochPipeline: Sendable {
     public var recentFigures: RecentFigures {
         state.withLock { state in
             state.history.figures(
-                now: EpochWorker.now(), since: state.promisedSince, period: state.isPaused ? nil : state.period.next(after: 0))
+                now: scheduler.now, since: state.promisedSince, period: state.isPaused ? nil : state.period.next(after: 0))
         }
     }
 
     func note(_ activity: PipelineActivity) {
         doing.withLock { doing in
-            if doing.activity != activity { doing = (activity, EpochWorker.now()) }
+            if doing.activity != activity { doing = (activity, scheduler.now) }
         }
     }
 
@@ -264,12 +282,12 @@ public final class EpochPipeline: Sendable {
     /// - Returns: what has not ended in time, and is left behind: what each was at.
     @discardableResult
     public func stop(withinSeconds seconds: Double = PipelineConfiguration.partingSeconds) -> [String] {
-        let deadline = EpochWorker.now() + EpochPipeline.nanoseconds(seconds)
+        let deadline = scheduler.now + EpochPipeline.nanoseconds(seconds)
         state.withLock { $0.isStopping = true }
         wake.signal()
         var left: [String] = []
-        if let thread = thread.withLock({ $0 }), !thread.join(withinNanoseconds: deadline - EpochWorker.now()) {
-            thread.leave()
+        if let run = run.withLock({ $0 }), !run.join(withinNanoseconds: deadline - scheduler.now) {
+            run.leave()
             left.append("the thread that makes checkpoints: \(progress.activity)")
         }
         let queues = state.withLock { state in
@@ -280,9 +298,9 @@ public final class EpochPipeline: Sendable {
         }
         for queue in queues { queue.beginStop() }
         for queue in queues {
-            let limit = max(deadline - EpochWorker.now(), EpochPipeline.lastNanoseconds)
+            let limit = max(deadline - scheduler.now, EpochPipeline.lastNanoseconds)
             guard let step = queue.stop(withinNanoseconds: limit) else { continue }
-            settle(queue.backend.name, .lost(queue.backend.name, step, seconds: Int(EpochPipeline.nanoseconds(seconds) / 1_000_000_000)))
+            settle(queue.key, .lost(queue.backend.name, step, seconds: Int(EpochPipeline.nanoseconds(seconds) / 1_000_000_000)))
             left.append("the backend \(queue.backend.name): \(step)")
         }
         fail(.stopped, reporting: false)

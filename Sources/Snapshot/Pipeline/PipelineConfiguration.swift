@@ -36,6 +36,10 @@ public struct PipelineConfiguration: Sendable {
     public var participants: [any EpochParticipant] = []
     /// Called, on any thread, when something happens that somebody should know.
     public var report: @Sendable (PipelineEvent) -> Void = { _ in }
+    /// What runs its activities, and its clocks.
+    package var scheduler: any PipelineScheduler = ThreadScheduler()
+    /// For tests: the least of `poolBytes`.
+    package var poolBytesMin = PagePool.bytesMin
     /// How long a backend that goes, or a pipeline that ends, is waited for if nothing else is said, in seconds.
     public static let partingSeconds = 60.0
     /// For tests: called in the stop window when everything is copied.

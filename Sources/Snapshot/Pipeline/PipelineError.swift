@@ -23,6 +23,8 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
     case volume(Int, String)
     /// As many checkpoints are asked for as can be.
     case tooManyRequests
+    /// The pipeline lost sight of the request: a fault of Aurora's, which must not leave anybody waiting.
+    case forgotten
     /// A backend that begins from a checkpoint came too late: writes were not recorded from the first instruction.
     case notTracked
 
@@ -41,6 +43,7 @@ public enum PipelineError: Error, Hashable, Sendable, CustomStringConvertible {
         case .system(let error): error.description
         case .volume(let map, let reason): "Volume \(map) cannot be read: \(reason)"
         case .tooManyRequests: "Too many checkpoints are asked for at once; wait until some are durable."
+        case .forgotten: "The checkpoint was lost sight of, which is a fault of Aurora's; ask again."
         case .notTracked: "A backend can begin from a checkpoint only if the machine was made with its writes recorded."
         }
     }

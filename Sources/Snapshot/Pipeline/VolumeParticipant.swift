@@ -23,11 +23,11 @@ public final class VolumeParticipant: EpochParticipant {
     /// Fixes the contents.
     public func freeze(_ epoch: EpochNumber) { volume.freeze() }
 
-    /// Hands over the blocks that changed.
+    /// Hands over some of the blocks that changed.
     ///
     /// - Throws: `SystemError`, or what the sink throws.
-    public func collect(_ epoch: EpochNumber, into sink: any PageSink) throws {
-        _ = try volume.collect { block, fill in try sink.add(page: block, fill) }
+    public func collect(_ epoch: EpochNumber, from position: Int, pagesMax: Int, into sink: any PageSink) throws -> Int? {
+        try volume.collect(from: position, atMost: pagesMax) { block, fill in try sink.add(page: block, fill) }
     }
 
     /// Hands over some of the blocks as they are.

@@ -1,10 +1,10 @@
 internal import CLinux
 import Synchronization
 
-/// Wakes one waiting thread; a signal that comes before the wait is not lost.
+/// Wakes one waiting activity; a signal that comes before the wait is not lost.
 ///
 /// `@unchecked Sendable`: one atomic word in memory this object owns.
-final class WakeSignal: @unchecked Sendable {
+package final class WakeSignal: @unchecked Sendable {
     private let word = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
 
     init() { word.initialize(to: Atomic(0)) }
@@ -15,7 +15,7 @@ final class WakeSignal: @unchecked Sendable {
     }
 
     /// To be read before looking for work, and given to `wait`.
-    var ticket: UInt32 { word.pointee.load(ordering: .acquiring) }
+    package var ticket: UInt32 { word.pointee.load(ordering: .acquiring) }
 
     func signal() {
         word.pointee.add(1, ordering: .acquiringAndReleasing)

@@ -118,22 +118,33 @@ public final class CheckpointedVolume: BlockBackend, @unchecked Sendable {
     /// Called in the stop window; no I/O, no failure.
     public func freeze() { locked { blocks.freeze() } }
 
-    /// Hands over the frozen contents of all blocks that changed between the two freezes, the oldest generation first.
+    /// Hands over the frozen contents of blocks that changed between two freezes, of the oldest generation that was not read out.
     ///
-    /// - Parameter body: called with each block and a function that fills a buffer of `blockBytes`; zeros are handed over, too.
-    /// - Returns: false when nothing was frozen.
+    /// - Parameters:
+    ///   - position: zero, then what the last call returned.
+    ///   - blocksMax: blocks that are handed over.
+    ///   - body: called with each block and a function that fills a buffer of `blockBytes`; zeros are handed over, too.
+    /// - Returns: where to go on; nil when all of the generation are handed over, or nothing was frozen.
     /// - Throws: what `body` throws, among it `SystemError` of the function; the checkpoint cannot be had then: a
     ///   block that was handed over may be overwritten.
-    public func collect(_ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void) throws -> Bool {
-        guard let oldest = locked({ blocks.frozen.first }) else { return false }
-        for block in oldest.blocks {
+    public func collect(
+        from position: Int = 0, atMost blocksMax: Int = .max, _ body: (Int, (UnsafeMutableRawBufferPointer) throws -> Void) throws -> Void
+    ) throws -> Int? {
+        guard let list = locked({ blocks.frozen.first?.blocks }) else { return nil }
+        let first = min(max(position, 0), list.count)
+        let end = first + min(max(blocksMax, 1), list.count - first)
+        for block in list[first..<end] {
             try body(block) { target in
                 try locked { () throws(SystemError) in try readFrozen(block, into: target) }
             }
         }
+        if end < list.count { return end }
         locked { blocks.finishOldest() }
-        return true
+        return nil
     }
+
+    /// Generations that wait to be read out.
+    var frozenCount: Int { locked { blocks.frozen.count } }
 
     /// Hands over blocks as they are now, from a position on, while the guest writes.
     ///

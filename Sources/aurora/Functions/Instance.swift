@@ -12,6 +12,8 @@ final class Instance: Sendable {
     private let memory: LaunchMemory
     private let disk: LaunchDisk
     private let output = OutputWatch()
+    /// While it waits for its next request.
+    private let resting = Mutex<RestingMachine?>(nil)
     /// The machine.
     let machine: Machine
 
@@ -48,7 +50,7 @@ final class Instance: Sendable {
 
     /// Goes through a restore of the runtime's own state, so that the real one finds code and data at hand.
     func rehearse() throws {
-        try machine.begin(runtime.state)
+        try machine.rest().begin(runtime.state)
         let sample = InstanceMessages.encode(InstanceRequest(.restore, launch: runtime.image.manifest.digest)) ?? []
         _ = InstanceMessages.decode(sample[...], as: InstanceRequest.self)
         var report = InstanceReport(.running)
@@ -89,7 +91,7 @@ final class Instance: Sendable {
         if isPopulated, isAhead, let set = launch.workingSet {
             // Without it the guest's first instructions fault, and that is all.
             let uses = set.uses(pages: machine.memory.pageCount)
-            addresses = (try? machine.touchAhead(launch.state, roots: set.addressSpaces, uses: uses)) ?? 0
+            addresses = (try? machine.rest().touchAhead(launch.state, roots: set.addressSpaces, uses: uses)) ?? 0
         }
         times.touch += lap()
         bound.withLock {
@@ -108,16 +110,24 @@ final class Instance: Sendable {
         if bound.withLock({ $0?.digest }) != digest { try bind(digest, populates: populates, isAhead: false, times: &times) }
         guard let launch = bound.withLock({ $0 })?.launch else { throw LaunchError.missing(digest) }
         var clock = clinux_clock_ns(CLOCK_MONOTONIC)
-        try machine.begin(launch.state)
+        try machine.rest().begin(launch.state)
         times.state = clinux_clock_ns(CLOCK_MONOTONIC) - clock
         clock += times.state
         if let channel { try machine.lead(channel, toVsock: port) }
         output.begin()
-        machine.resume()
+        machine.start()
         times.resume = clinux_clock_ns(CLOCK_MONOTONIC) - clock
         if let set = unread.withLock({ $0.take() }) { memory.prefetch(set) }
         return times
     }
+
+    /// Keeps the guest at rest until `resume()`; idempotent.
+    ///
+    /// One that does not come to rest has failed, which its end tells.
+    func pause() { resting.withLock { if $0 == nil { $0 = try? machine.rest() } } }
+
+    /// Takes `pause()` back.
+    func resume() { resting.withLock { $0 = nil } }
 
     /// Compares the touched pages with the working set there is, and keeps them when there is none or it has drifted.
     ///
@@ -141,7 +151,7 @@ final class Instance: Sendable {
 
     /// The pages that were touched so far; the guest stands still meanwhile.
     private func touched() throws -> WorkingSet {
-        let resting = try machine.hold()
+        let resting = try machine.rest()
         singleFaults.withLock { $0 = nil }
         let touched = try memory.touched()
         resting.resume()

@@ -107,7 +107,7 @@ struct InstanceProcess: ~Copyable {
                 return false
             }
         case .pause:
-            instance.machine.pause()
+            instance.pause()
             guard send(InstanceReport(.paused)) else { return false }
             // It has time now: what making and restoring needed of heap and files goes back, once.
             if !isTrimmed {
@@ -117,7 +117,7 @@ struct InstanceProcess: ~Copyable {
             isTrimmed = true
             return true
         case .resume:
-            instance.machine.resume()
+            instance.resume()
             return send(InstanceReport(.resumed))
         case .status: return send(status())
         case .record: return record()

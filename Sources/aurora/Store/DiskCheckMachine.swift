@@ -36,7 +36,7 @@ struct DiskCheckMachine {
         ]
         let machine = try Machine(configuration)
         defer { machine.stop() }
-        machine.resume()
+        machine.start()
         let session = try agent(machine).start(StartRequest(arguments: ["e2fsck", "-f", "-p", device]))
         let (status, output, error) = try ExecRelay.collect(session, outputBytesMax: 1 << 20, timeout: checkTimeout)
         guard status == ExitStatus(.code, 0) || status == ExitStatus(.code, corrected) else {

@@ -30,7 +30,7 @@ final class ContextKeeper: EpochParticipant {
         }
     }
 
-    func collect(_ epoch: EpochNumber, into sink: any PageSink) {}
+    func collect(_ epoch: EpochNumber, from position: Int, pagesMax: Int, into sink: any PageSink) -> Int? { nil }
     func stream(from position: Int, pagesMax: Int, into sink: any PageSink) -> Int? { nil }
 
     /// The envelope of an epoch's checkpoint.

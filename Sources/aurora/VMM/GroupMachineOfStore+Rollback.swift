@@ -35,6 +35,7 @@ extension GroupMachineOfStore {
             // Found and kept before anything is changed: what cannot be had leaves the group as it is.
             let target = try hold(choice, history)
             let last: Standing
+            let resting = try rest(orLetGoOf: target, history)
             do { last = try closeHistory(pipeline, history) } catch {
                 history.writer.letGo(target.number)
                 throw error
@@ -42,7 +43,7 @@ extension GroupMachineOfStore {
             let left = pipeline.stop()
             // Who comes back later must not meet another's machine.
             guard left.isEmpty else { throw loss("It cannot be put back: \(left.joined(separator: "; ")), and did not come back") }
-            return try stand(on: target, orOn: last, history, atStandstill)
+            return try stand(on: target, orOn: last, history, resting, atStandstill)
         }
     }
 
@@ -66,6 +67,14 @@ extension GroupMachineOfStore {
         throw GroupError(.host, "No checkpoint could be kept")
     }
 
+    /// The guest stands still from the last checkpoint on, until it is on another one.
+    private func rest(orLetGoOf target: Standing, _ history: StoreHistory) throws -> RestingMachine {
+        do throws(MachineError) { return try machine.rest() } catch {
+            history.writer.letGo(target.number)
+            throw GroupError(.host, "\(error)")
+        }
+    }
+
     private func read(_ address: CheckpointAddress, _ history: StoreHistory) throws -> Standing {
         let reader = try history.access.reader(address)
         let envelope = try history.access.envelope(reader)
@@ -79,9 +88,7 @@ extension GroupMachineOfStore {
     /// Also for a backend that was attached a moment ago and has no whole checkpoint yet, and for pages that were on their way.
     private func closeHistory(_ pipeline: EpochPipeline, _ history: StoreHistory) throws -> Standing {
         pipeline.setCheckpointsPaused(true)
-        pipeline.pauseGuest()
         do { return try hold(.number(try take(pipeline, nil).number), history) } catch {
-            if !state.withLock({ $0.isPaused }) { pipeline.resumeGuest() }
             applyPeriod(pipeline)
             throw error
         }
@@ -91,21 +98,21 @@ extension GroupMachineOfStore {
 
     /// Puts the machine on a checkpoint, or back on the last one where that fails; the guest goes on.
     private func stand(
-        on target: Standing, orOn last: Standing, _ history: StoreHistory, _ atStandstill: () -> Void
+        on target: Standing, orOn last: Standing, _ history: StoreHistory, _ resting: borrowing RestingMachine, _ atStandstill: () -> Void
     ) throws -> GroupContext {
         var pages: Set<Int> = []
         do {
-            let pipeline = try put(on: target, after: last, history, &pages)
+            try put(on: target, after: last, history, resting, &pages)
             release([last.number], keeping: target.number, history)
-            goOn(pipeline, atStandstill)
+            atStandstill()
             return target.context
         } catch let error as Overwritten {
             throw loss("It could not be put back to checkpoint \(target.number): \(error.cause)")
         } catch {
             do {
-                let pipeline = try put(on: last, after: last, history, &pages)
+                try put(on: last, after: last, history, resting, &pages)
                 release([target.number], keeping: last.number, history)
-                goOn(pipeline, atStandstill)
+                atStandstill()
             } catch let second {
                 throw loss("It could be put neither to checkpoint \(target.number) (\(error)) nor back to \(last.number) (\(second))")
             }
@@ -125,9 +132,9 @@ extension GroupMachineOfStore {
     ///
     /// - Parameter pages: pages of memory that may be another checkpoint's, from an attempt before this one.
     private func put(
-        on point: Standing, after last: Standing, _ history: StoreHistory, _ pages: inout Set<Int>
-    ) throws -> EpochPipeline {
-        try replace(point, after: last, &pages)
+        on point: Standing, after last: Standing, _ history: StoreHistory, _ resting: borrowing RestingMachine, _ pages: inout Set<Int>
+    ) throws {
+        try replace(point, after: last, resting, &pages)
         if try history.writer.current(in: history.access.store)?.number != point.number { try history.goBack(to: point.reader) }
         let next = history.again(self)
         let fresh = try makePipeline(after: next.writer.lastNumber)
@@ -140,12 +147,6 @@ extension GroupMachineOfStore {
             return state.memory != nil
         }
         if hadMemory { try attachMemory(fresh) }
-        return fresh
-    }
-
-    private func goOn(_ pipeline: EpochPipeline, _ atStandstill: () -> Void) {
-        atStandstill()
-        if !state.withLock({ $0.isPaused }) { pipeline.resumeGuest() }
     }
 
     /// From now on the disks read what was not written since from another checkpoint than before.
@@ -164,7 +165,9 @@ extension GroupMachineOfStore {
     }
 
     /// Puts memory, machine and disks back.
-    private func replace(_ point: Standing, after last: Standing, _ pages: inout Set<Int>) throws {
+    private func replace(
+        _ point: Standing, after last: Standing, _ resting: borrowing RestingMachine, _ pages: inout Set<Int>
+    ) throws {
         pages.formUnion(try point.reader.differences(from: last.reader).filter { $0.map == 0 }.compactMap { Int(exactly: $0.page) })
         if !machine.tracksWrites { try machine.setTracksWrites(true) }
         try machine.harvestDirtyPages()
@@ -172,7 +175,7 @@ extension GroupMachineOfStore {
         machine.memory.drainDirtyPages { dirty.insert($0) }
         pages.formUnion(dirty)
         do throws(MachineError) {
-            try machine.load(point.saved, replacing: pages.sorted(), from: CheckpointPages(point.reader, map: 0))
+            try resting.load(point.saved, replacing: pages.sorted(), from: CheckpointPages(point.reader, map: 0))
         } catch {
             // What could not be read is another checkpoint's: this one's takes its place.
             if case .memory = error { throw error }

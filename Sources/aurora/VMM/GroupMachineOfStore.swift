@@ -30,6 +30,8 @@ final class GroupMachineOfStore: GroupMachine {
     /// What the guest touches first; nil for one that booted.
     private let workingSet: WorkingSetKeeper?
     let state = Mutex(State())
+    /// While somebody wants the guest to stand still.
+    private let standstill = Mutex<RestingMachine?>(nil)
     /// Attaching, detaching, rolling back and naming: one at a time.
     private let order = Turn()
 
@@ -85,7 +87,7 @@ final class GroupMachineOfStore: GroupMachine {
     var restoreTimes: GroupRestoreTimes? { state.withLock { $0.watch?.times } }
 
     func start() throws {
-        guard let origin else { return machine.resume() }
+        guard let origin else { return machine.start() }
         // Writes are recorded from the first instruction on, so that the history can begin while the guest runs: that waits for the disk.
         let pipeline = try makePipeline(after: 0)
         pipeline.resumeGuest()
@@ -99,9 +101,9 @@ final class GroupMachineOfStore: GroupMachine {
             state.isPaused = true
             return state.pipeline
         }
-        guard let pipeline else { return machine.pause() }
-        pipeline.setCheckpointsPaused(true)
-        pipeline.pauseGuest()
+        pipeline?.setCheckpointsPaused(true)
+        // One that does not come to rest has failed, which its end tells.
+        standstill.withLock { if $0 == nil { $0 = try? machine.rest() } }
     }
 
     func resume() {
@@ -109,9 +111,10 @@ final class GroupMachineOfStore: GroupMachine {
             state.isPaused = false
             return (state.pipeline, state.isTicking)
         }
-        guard let pipeline else { return machine.resume() }
-        pipeline.resumeGuest()
-        pipeline.setCheckpointsPaused(!isTicking)
+        standstill.withLock { $0 = nil }
+        // A backend's failure may have stopped it.
+        pipeline?.resumeGuest()
+        pipeline?.setCheckpointsPaused(!isTicking)
     }
 
     func stop() {

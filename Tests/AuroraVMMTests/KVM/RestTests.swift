@@ -28,7 +28,7 @@ struct RestTests {
             case 0: machine.pause()
             case 1, 2: machine.resume()
             default:
-                guard let resting = try? machine.hold() else { return }
+                guard let resting = try? machine.rest() else { return }
                 // One that is being stopped is not paused, and its end is known a moment later.
                 if !isStopped { #expect(machine.isPaused) }
                 resting.resume()
@@ -67,19 +67,19 @@ struct RestTests {
             machine.stop()
             machine.resume()
             #expect(machine.end == .stopped)
-            #expect(throws: MachineError.self) { _ = try machine.hold() }
+            #expect(throws: MachineError.self) { _ = try machine.rest() }
         }
     }
 
     @Test func aHeldMachineRestsWhateverOthersDo() throws {
         let (machine, console) = try guest()
         defer { machine.stop() }
-        let resting = try machine.hold()
+        let resting = try machine.rest()
         let saved = try resting.save()
         let lines = console.lines.count
         // What would change the guest waits for its end.
         machine.setBalloon(pages: 1000)
-        _ = try machine.instructionPointer()
+        _ = try machine.rest().instructionPointer()
         machine.resume()
         machine.pause()
         machine.resume()

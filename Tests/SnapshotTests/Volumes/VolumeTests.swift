@@ -102,12 +102,13 @@ extension CheckpointedVolume {
 
     /// Applies the oldest frozen generation to a checkpoint's contents.
     func collect(into image: inout [UInt8]) throws -> Bool {
+        guard frozenCount > 0 else { return false }
         var copy = image
-        let found = try collect { block, fill in
+        let rest = try collect { block, fill in
             try copy.withUnsafeMutableBytes { try fill(.init(rebasing: $0[block * pageBytes..<(block + 1) * pageBytes])) }
         }
         image = copy
-        return found
+        return rest == nil
     }
 }
 
@@ -172,12 +173,19 @@ struct VolumeTests {
                 frozen.append(model)
             case 17, 18:
                 guard !frozen.isEmpty else { continue }
-                // The guest writes while the frozen blocks are read out.
-                let found = try volume.collect { block, fill in
-                    if Bool.random(using: &generator) { try Self.change(volume, &model, &generator) }
-                    try image.withUnsafeMutableBytes { try fill(.init(rebasing: $0[block * pageBytes..<(block + 1) * pageBytes])) }
+                // The guest writes while the frozen blocks are read out, some at a time.
+                #expect(volume.frozenCount == frozen.count)
+                var position: Int? = 0
+                while let from = position {
+                    var (most, count) = (Int.random(in: 1...8, using: &generator), 0)
+                    if Bool.random(using: &generator) { most = .max }
+                    position = try volume.collect(from: from, atMost: most) { block, fill in
+                        count += 1
+                        if Bool.random(using: &generator) { try Self.change(volume, &model, &generator) }
+                        try image.withUnsafeMutableBytes { try fill(.init(rebasing: $0[block * pageBytes..<(block + 1) * pageBytes])) }
+                    }
+                    #expect(count <= most)
                 }
-                #expect(found)
                 #expect(image == frozen.removeFirst())
             case 19 where Int.random(in: 0..<5, using: &generator) == 0:
                 try volume.reset(to: source, baseBlocks: source.blocks)

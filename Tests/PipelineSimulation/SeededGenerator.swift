@@ -1,0 +1,1 @@
+../AuroraVMMTests/Devices/Harness/SeededGenerator.swift
