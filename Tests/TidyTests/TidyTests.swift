@@ -25,6 +25,19 @@ import Testing
     @Test func pathsLeadSomewhere() { check(Checks.deadPaths) }
     @Test func scriptsStopAtErrors() { check(Checks.scriptsStopAtErrors) }
 
+    /// A folder of which no test names a type is tested by chance at best.
+    @Test func everyFolderIsNamedByATest() {
+        var types: [String: Set<String>] = [:]
+        for file in Repository.files where file.isSwift && file.path.hasPrefix("Sources/") {
+            types[(file.path as NSString).deletingLastPathComponent, default: []].formUnion(Checks.types(file))
+        }
+        let tests = Repository.files.filter { $0.isSwift && $0.path.hasPrefix("Tests/") }
+        let words = Set(tests.flatMap { $0.text.split { !($0.isLetter || $0.isNumber || $0 == "_") } })
+        for (folder, names) in types.sorted(by: { $0.key < $1.key }) where !names.isEmpty {
+            #expect(names.contains { words.contains(Substring($0)) }, "no test names a type of \(folder)")
+        }
+    }
+
     /// A library without a test that imports it is not tested.
     ///
     /// The guest's programs and the command cannot be imported: tests run them.
