@@ -208,7 +208,7 @@ struct LaunchTests {
         init(launchPath: String, launches: [String: FunctionLaunch]) { (self.launchPath, self.launches) = (launchPath, launches) }
         func bytes(ofLaunchImage digest: String) -> Int { 0 }
         func noteUse(of launch: FunctionLaunch) {}
-        func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [String: Int], removed: [String]) { ([:], []) }
+        func trim(to bytesMax: Int, _ letGo: (String, () -> Void) -> Bool) -> (kept: [String: Int], removed: [String]) { ([:], []) }
         func launch(_ function: DeployedFunction, claiming claim: (String) -> Void) throws(InstanceError) -> FunctionLaunch {
             lookups.withLock { $0.append(function.name) }
             guard let launch = launches[function.name] else { throw .restore("there is no \(function.name)") }

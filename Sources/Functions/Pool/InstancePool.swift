@@ -24,6 +24,8 @@ public final class InstancePool: InstanceSource {
     private let configuration: PoolConfiguration
     private let loop: EventLoop
     private let state = Mutex(State())
+    /// Held while a launch image is removed that nobody uses: a lookup that names one comes before, and it stays, or finds it gone.
+    private let removing = Mutex(())
 
     /// Makes an empty pool; machines are made from the first start of a runtime's function on.
     ///
@@ -162,7 +164,7 @@ public final class InstancePool: InstanceSource {
                     defer { for digest in claimed { self.release(digest) } }
                     return try provider.launch(function) { digest in
                         claimed.append(digest)
-                        self.state.withLock { $0.ledger.claim(digest) }
+                        self.removing.withLock { _ in self.state.withLock { $0.ledger.claim(digest) } }
                     }
                 }
             }
@@ -242,7 +244,13 @@ public final class InstancePool: InstanceSource {
 
     /// Removes launch images that nobody uses, those used longest ago first, until the rest fits.
     private func trim() {
-        let (kept, removed) = provider.trim(to: configuration.launchBytesMax) { letGo($0) }
+        let (kept, removed) = provider.trim(to: configuration.launchBytesMax) { digest, remove in
+            removing.withLock { _ in
+                guard letGo(digest) else { return false }
+                remove()
+                return true
+            }
+        }
         state.withLock { $0.ledger.note(kept: kept, removed: removed) }
     }
 

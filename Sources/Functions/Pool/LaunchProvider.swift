@@ -31,9 +31,9 @@ public protocol LaunchProvider: Sendable {
 
     /// Removes launch images used longest ago until the rest takes so many bytes; blocks.
     ///
-    /// - Parameter mayGo: whether one is in nobody's use, asked right before it is removed.
+    /// - Parameter letGo: asked for each: when it is in nobody's use, calls the second parameter, which removes it, and returns true.
     /// - Returns: the bytes of what is left, by digest, and what was removed.
-    func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [String: Int], removed: [String])
+    func trim(to bytesMax: Int, _ letGo: (_ digest: String, _ remove: () -> Void) -> Bool) -> (kept: [String: Int], removed: [String])
 
     /// Removes all launch images but those of some functions; blocks.
     ///

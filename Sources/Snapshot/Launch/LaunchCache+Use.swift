@@ -39,14 +39,14 @@ extension LaunchCache {
 
     /// Removes the launch images that were used longest ago, until the rest takes so many bytes at most.
     ///
-    /// - Parameter mayGo: asked right before one is removed; who says yes does not use it before it was made again.
+    /// - Parameter letGo: asked for each before it is removed: whoever finds it in nobody's use calls the second parameter, which removes
+    ///   it, with what keeps others from beginning to use it meanwhile, and returns true.
     /// - Returns: what is left, which is more than `bytesMax` when all of that is in use, and the digests that were removed.
-    public func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [Entry], removed: [String]) {
+    public func trim(to bytesMax: Int, _ letGo: (String, () -> Void) -> Bool) -> (kept: [Entry], removed: [String]) {
         let entries = entries
         var bytes = entries.reduce(0) { $0 + $1.bytes }
         var removed: Set<String> = []
-        for entry in entries where bytes > bytesMax && mayGo(entry.digest) {
-            remove(entry.digest)
+        for entry in entries where bytes > bytesMax && letGo(entry.digest, { remove(entry.digest) }) {
             removed.insert(entry.digest)
             bytes -= entry.bytes
         }

@@ -63,9 +63,9 @@ struct FunctionLaunches: LaunchProvider {
         for digest in [launch.digest, launch.runtime] { cache.noteUse(digest) }
     }
 
-    func trim(to bytesMax: Int, _ mayGo: (String) -> Bool) -> (kept: [String: Int], removed: [String]) {
+    func trim(to bytesMax: Int, _ letGo: (String, () -> Void) -> Bool) -> (kept: [String: Int], removed: [String]) {
         guard let cache = try? LaunchCache(path: launchPath) else { return ([:], []) }
-        let (kept, removed) = cache.trim(to: bytesMax, mayGo)
+        let (kept, removed) = cache.trim(to: bytesMax, letGo)
         return (Dictionary(kept.map { ($0.digest, $0.bytes) }) { first, _ in first }, removed)
     }
 

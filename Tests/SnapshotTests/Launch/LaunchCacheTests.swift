@@ -52,18 +52,24 @@ struct LaunchCacheTests {
         #expect(entries.map(\.digest) == ["c", "a", "d", "b"])
         #expect(entries.allSatisfy { (100_000..<120_000).contains($0.bytes) })
         let total = entries.reduce(0) { $0 + $1.bytes }
-        #expect(cache.trim(to: total) { _ in true }.removed.isEmpty)
+        func all(_ digest: String, _ remove: () -> Void) -> Bool {
+            remove()
+            return true
+        }
+        #expect(cache.trim(to: total, all).removed.isEmpty)
 
         cache.noteUse("c")
         var asked: [String] = []
-        let (kept, removed) = cache.trim(to: 2 * total / 4) { digest in
+        let (kept, removed) = cache.trim(to: 2 * total / 4) { digest, remove in
             asked.append(digest)
+            if digest != "a" { remove() }
             return digest != "a"
         }
         #expect(asked == ["a", "d", "b"] && removed == ["d", "b"] && kept.map(\.digest) == ["a", "c"])
         #expect(try names == ["a", "c", ".new-e-1-1"])
         // All that is left is in use: more than the bound stays.
-        #expect(cache.trim(to: 0) { _ in false }.kept.map(\.digest) == ["a", "c"])
+        let left = cache.trim(to: 0) { _, _ in false }.kept.map(\.digest)
+        #expect(left == ["a", "c"])
         cache.noteUse("gone")
         #expect(try names == ["a", "c", ".new-e-1-1"])
     }
