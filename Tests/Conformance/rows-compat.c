@@ -21,6 +21,16 @@ COMPAT("32-bit bound, out of range", "movl $1, 0x20000000\nmovl $2, 0x20000004\n
 COMPAT("32-bit bound, in range", "movl $1, 0x20000000\nmovl $2, 0x20000004\nmov $1, %eax\nbound %eax, 0x20000000")
 COMPAT("32-bit int 0x80, getuid", "mov $199, %eax\nint $0x80")
 COMPAT("32-bit int 0x80, no such call", "mov $100000, %eax\nint $0x80")
+// What a C library's start uses.
+COMPAT("32-bit cpuid", "xor %eax, %eax\ncpuid\nxor %eax, %eax")
+COMPAT("32-bit xgetbv", "xor %ecx, %ecx\nxgetbv\nand $3, %eax")
+COMPAT("32-bit rdtsc", "rdtsc\nxor %eax, %eax")
+COMPAT("32-bit SSE", "mov $7, %eax\nmovd %eax, %xmm0\npaddd %xmm0, %xmm0\nmovd %xmm0, %eax")
+COMPAT("32-bit x87", "fninit\nfld1\nfld1\nfaddp\nfistpl 0x20000000\nmov 0x20000000, %eax")
+COMPAT("32-bit cmov, cmpxchg, xadd", "mov $3, %edx\nmov $3, %eax\nmovl $3, 0x20000000\nlock cmpxchg %edx, 0x20000000\n"
+    "cmove %edx, %eax\nlock xadd %eax, 0x20000000")
+COMPAT("32-bit string move", "mov $0x20000000, %esi\nmov $0x20000040, %edi\nmov $16, %ecx\ncld\nrep movsb\nmov 0x20000040, %eax")
+COMPAT("32-bit push, call, ret", "push $7\ncall 3f\njmp 4f\n3: ret\n4: pop %eax")
 COMPAT("32-bit int 0x20", "int $0x20")
 COMPAT("32-bit hlt", "hlt")
 COMPAT("32-bit mov 7, %es", "mov $7, %eax\nmov %eax, %es")
