@@ -106,7 +106,7 @@ struct RollbackTests {
         let all = Array(0..<machine.memory.pageCount)
         let again = RecordedPages(machine.memory.regions.map(\.mapping))
         let now = try machine.save()
-        pages.behaviour.withLock { $0.failing = [all.count / 2] }
+        pages.behaviour.withLock { $0.failsAll = true }
         #expect(throws: MachineError.self) { try machine.load(state, replacing: all, from: pages) }
         try machine.load(now, replacing: all, from: again)
         let later = try #require(console.counters)
