@@ -25,7 +25,11 @@ struct VCPUPhaseTests {
             #expect(runner.isParked && runner.phase.current == .parked)
         case (_, .ended), (.ended, _):
             cpu.board.plan.store(edge.from == .pausing ? LoopingCPU.Plan.endsInPause : LoopingCPU.Plan.ends, ordering: .releasing)
-            if edge.from == .pausing { #expect(runner.pause()) }
+            if edge.from == .pausing {
+                // Not before its thread is out of the guest, or it parks without another exit.
+                try cpu.wait { $0.plan.load(ordering: .acquiring) == LoopingCPU.Plan.stays }
+                #expect(runner.pause())
+            }
             try cpu.wait { $0.end.withLock { $0 } == .powerOff }
             #expect(runner.isParked && runner.phase.current == .ended)
         case (.pausing, _):
@@ -93,6 +97,7 @@ private final class LoopingCPU: Sendable {
             switch plan.load(ordering: .acquiring) {
             case Plan.ends: return .end(.powerOff)
             case Plan.endsInPause:
+                plan.store(Plan.stays, ordering: .releasing)
                 while phase?.current == .running { sched_yield() }
                 return .end(.powerOff)
             case Plan.staysUntilStopped:
