@@ -122,8 +122,8 @@ public final class Thread: @unchecked Sendable {
 
     /// Waits for the thread's end; every caller does, not the first alone.
     ///
-    /// Without a bound: only for a body that returns by itself. A thread that joins itself, because it let go of the last reference to its owner, is not waited for: its
-    /// body must not touch the owner any more.
+    /// Without a bound: only for a body that returns by itself. A thread that joins itself, because it let go of the last reference to
+    /// its owner, is not waited for: its body must not touch the owner any more.
     public func join() {
         if detachIfOwn() { return }
         turn.withLock { _ in

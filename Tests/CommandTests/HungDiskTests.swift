@@ -59,7 +59,8 @@ private final class HangingFileSystem {
     }
 }
 
-/// Groups whose store lies on a disk that no longer answers: everybody is told within the time they granted, and the group goes on, or ends.
+/// Groups whose store lies on a disk that no longer answers: everybody is told within the time they granted, and the group goes on, or
+/// ends.
 @Suite(.enabled(if: Command.obstacle == nil, "guests cannot be run here"), .serialized, .timeLimit(.minutes(10)))
 struct HungDiskTests {
     let aurora: Command

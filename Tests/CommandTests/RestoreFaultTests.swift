@@ -257,7 +257,8 @@ struct RestoreFaultTests {
         try file.close()
     }
 
-    /// A checkpoint with a damaged page is refused as a target when the page is met, in the midst of the change: the group goes on as it was.
+    /// A checkpoint with a damaged page is refused as a target when the page is met, in the midst of the change: the group goes on as it
+    /// was.
     @Test func aRollbackToADamagedTargetLeavesTheGroupAsItWas() throws {
         let program = ["sh", "-c", "i=0; while :; do i=$((i+1)); head -c 200000 /dev/urandom > /dev/shm/new; echo $i; sleep 0.05; done"]
         #expect(try aurora.run(["persist", "-d", "--name", "g", "--period", "off", "--"] + program).code == 0)

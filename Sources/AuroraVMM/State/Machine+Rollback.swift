@@ -14,7 +14,8 @@ extension Machine {
     ///   - pages: every page whose contents may differ from the saved ones, numbered as `PageSource` does, best in rising order.
     ///   - source: the saved contents.
     /// - Throws: `MachineError.configuration` for a machine that is not paused and `MachineError.state` for a state that is not
-    ///   this machine's, which change nothing; `MachineError.memory` for a page that cannot be had: another state can be loaded then, with these
+    ///   this machine's, which change nothing; `MachineError.memory` for a page that cannot be had: another state can be loaded
+    ///   then, with these
     ///   pages and those among them, and the machine ends when it is let go before; `MachineError.state` for a part that is refused: then
     ///   it can only be stopped.
     func load(_ state: MachineState, replacing pages: some Sequence<Int>, from source: any PageSource) throws(MachineError) {

@@ -4,7 +4,8 @@ internal import Linux
 /// The control group that a VMM process puts itself into, where the user has named a place for that: `$AURORA_CGROUP`.
 ///
 /// The place is a directory of the cgroup file system that this user may write; each group gets one in it, with a limit of memory and of
-/// threads. What the whole place may take (processor time, memory of all) is its owner's to set. Both versions of the file system are known.
+/// threads. What the whole place may take (processor time, memory of all) is its owner's to set. Both versions of the file system are
+/// known.
 public struct GroupCgroup: Sendable {
     /// The variable that names the place.
     public static let variable = "AURORA_CGROUP"

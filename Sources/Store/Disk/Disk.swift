@@ -23,8 +23,8 @@ public protocol Disk: AnyObject, Sendable {
     ///
     /// - Throws: `DiskError`, also when fewer bytes are there.
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DiskError)
-    /// Fills the buffer, whole blocks, with what a power cut would leave: what readers see but a failed write-back has kept from the disk is
-    /// not among it.
+    /// Fills the buffer, whole blocks, with what a power cut would leave: what readers see but a failed write-back has kept from the disk
+    /// is not among it.
     ///
     /// Where nothing lies between readers and disk, or nobody can tell, as `read`.
     ///

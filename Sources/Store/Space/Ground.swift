@@ -65,8 +65,8 @@ final class Ground: StoreGround {
 
     /// The slots as a power cut would leave them, where that is not as they are read.
     ///
-    /// A slot that was written and whose write-back failed reads well from the cache for as long as that holds it. Its writer is told, if it
-    /// lives; whoever comes later is not.
+    /// A slot that was written and whose write-back failed reads well from the cache for as long as that holds it. Its writer is told, if
+    /// it lives; whoever comes later is not.
     func slotsBehind() throws(StoreError) -> [(index: UInt32, record: SlotRecord)] {
         var behind: [(index: UInt32, record: SlotRecord)] = []
         for (index, copies) in try slotTable.written(pastCache: true) {

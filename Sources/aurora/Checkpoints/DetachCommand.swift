@@ -6,8 +6,8 @@ struct DetachCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "detach", abstract: "Stop sending the checkpoints of a running group to a backend.",
         discussion: "What is durable there stays. Without any backend the group is not checkpointed any more; attach one again with: "
-            + "aurora attach GROUP --backend store. A backend that does not answer in time is let go all the same: the command says what it "
-            + "was at and ends with 1, and what was not durable there may be lost.")
+            + "aurora attach GROUP --backend store. A backend that does not answer in time is let go all the same: the command says what "
+            + "it was at and ends with 1, and what was not durable there may be lost.")
 
     @Option(
         name: .customLong("backend"), parsing: .unconditionalSingleValue, help: "Which: store or memory; all when absent. May be repeated.")

@@ -78,7 +78,8 @@ struct InheritedGeneratorsTests {
         #expect(Self.words(mapping) == expected)
     }
 
-    /// Wherever a page ends, as long as the half with the counter or the time is on one page with the twin; the allocator gives even places.
+    /// Wherever a page ends, as long as the half with the counter or the time is on one page with the twin; the allocator gives even
+    /// places.
     @Test func generatorsOfGnuTLSAreFoundWhereverAPageEnds() throws {
         let constant = Array("expand 32-byte k".utf8).withUnsafeBytes { Array($0.bindMemory(to: UInt64.self)) }
         let one = constant + [1, 2, 3, 4, 5, 6, 4711, 1, Self.time]
