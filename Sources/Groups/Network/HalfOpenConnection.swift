@@ -29,8 +29,10 @@ struct HalfOpenConnection: Hashable, Sendable {
     ///
     /// Whoever uses the port for a new connection by now has done the same with it.
     func probe() {
-        // Closed at once: what is answered to it finds no socket.
-        _ = try? Socket.beginConnecting(address: address, port: port, from: localPort)
+        // Closed at once: what is answered to it finds no socket. Where the other side had gone already and listens, this is a new
+        // connection (on one host before the call returns): that ends by a reset, too, as nobody asked for it.
+        guard let socket = try? Socket.beginConnecting(address: address, port: port, from: localPort) else { return }
+        _ = clinux_socket_reset_on_close(socket.rawValue)
     }
 
     /// Beginnings at once: a TAP device queues 500 packets.
