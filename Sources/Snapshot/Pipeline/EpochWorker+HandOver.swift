@@ -57,7 +57,10 @@ extension EpochWorker {
             // It may have failed before those who wait for this epoch were noted down; one that is being detached answers them itself.
             if !isAccepted, let refusal = queue.refusal { pipeline.settle(queue.key, .backend(refusal)) }
         }
-        for queue in stop.filling where !closed.pages.isEmpty { _ = queue.submit(.stage(closed.pages)) }
+        // One that came after `ready` was asked may have scanned a page before the guest wrote it and came to rest; one that came later
+        // still has newer contents, which the next epoch brings again.
+        let filling = pipeline.state.withLock { $0.queues }.filter { queue in !stop.ready.contains { $0 === queue } }
+        for queue in filling where !closed.pages.isEmpty { _ = queue.submit(.stage(closed.pages)) }
         close()
         return .atOnce
     }

@@ -6,9 +6,8 @@ struct StoppedEpoch {
     let number: EpochNumber
     /// The name that somebody asked for.
     let name: String?
-    /// The backends that the epoch goes to, and those that only collect its pages.
+    /// The backends that the epoch goes to; all others only collect its pages.
     let ready: [BackendQueue]
-    let filling: [BackendQueue]
     let state: MachineState
     /// When it was asked for, when nothing changed the guest any more, when its state was there.
     let asked: Int64
@@ -50,8 +49,6 @@ extension EpochWorker {
         }
         // A base that is complete now, before the stop, holds no page newer than the epoch.
         let ready = queues.filter(\.isReady)
-        // Asked once only: a base completed in between would miss this epoch's pages.
-        let filling = queues.filter { queue in !ready.contains { $0 === queue } }
         let asked = now
         let resting = try bringToRest()
         let paused = now
@@ -64,7 +61,7 @@ extension EpochWorker {
         // It stands still until this is nil again.
         standing = consume resting
         epoch.stop = StoppedEpoch(
-            number: number, name: name, ready: ready, filling: filling, state: state, asked: asked, paused: paused, saved: now,
+            number: number, name: name, ready: ready, state: state, asked: asked, paused: paused, saved: now,
             usedBefore: collector.batch.used)
         do throws(MachineError) { try machine.harvestDirtyPages() } catch { throw .machine(error) }
         if copyRound() == .all {
