@@ -71,7 +71,8 @@ struct StoreAccess: Sendable {
 
     /// Opens a store; nil when there is none.
     static func openIfPresent(_ path: String, readOnly: Bool = false) throws -> StoreAccess? {
-        guard clinux_access(path, F_OK) == 0 else { return nil }
+        // A directory that this user may not enter is no absence: opening the file says so.
+        if [ENOENT, ENOTDIR].map({ -Int($0) }).contains(clinux_access(path, F_OK)) { return nil }
         let runtime = CommandContext.data.storeRuntimePath
         try CommandContext.data.makeRuntime(runtime)
         let disk = try FileDisk.open(path, readOnly: readOnly)
