@@ -155,6 +155,8 @@ def _other_user(base, group, place, figures):
         refused = subprocess.run([*before, COMMAND, "gc"], env={**os.environ, **environment}, capture_output=True, text=True)
         if refused.returncode == 0 or "ermission denied" not in refused.stderr:
             raise Failure(f"a store of another user's: {refused.returncode} {refused.stderr}")
+        if subprocess.run([*before, "test", "-x", str(Path(place.store).parent)]).returncode != 0:
+            return "refused; the data directory admits nobody else, so that sharing was not tried"
         place.store.chmod(0o666)
         group.restore()
         group.checkpoint()
