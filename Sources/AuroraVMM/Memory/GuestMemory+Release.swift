@@ -24,8 +24,13 @@ extension GuestMemory {
         return pages.count
     }
 
+    /// For fewer pages the kernel is not asked: a ballooned page comes alone, reports are of 2 MiB and more, and asking takes as long
+    /// as tens of entries of zeros do.
+    private static let pagesWorthALook = 64
+
     /// The pages of a region that may hold something else than zeros, now or in the checkpoint they come from.
     private func runsHeld(_ index: Int, _ pages: Range<Int>) -> [Range<Int>] {
+        if lazy == nil, pages.count < GuestMemory.pagesWorthALook { return [pages] }
         let region = regions[index]
         let populated = lazy == nil ? PopulatedPages() : nil
         let backed = backedPages
